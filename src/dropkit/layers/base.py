@@ -1,0 +1,57 @@
+"""What all dropout layers share: a checked rate and, inside `dropkit.keyed`, a key."""
+
+from typing import Any
+
+from torch import nn
+
+from dropkit.masks import Key
+
+
+def check_p(p: float) -> float:
+    """Return the drop probability as a float, or raise torch.nn's error.
+
+    Stricter than torch.nn in two places where the mistake is silent there: True (meant as a switch, read as
+    1) and NaN.
+    """
+    if isinstance(p, bool) or p < 0 or p > 1 or p != p:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+    return float(p)
+
+
+class DropLayer(nn.Module):
+    """Base of the dropout layers: `p`, checked whenever it is set, and the key of its masks.
+
+    Args:
+        p: the probability of dropping a unit, 0 to 1.
+        inplace: write the result into the input.
+
+    Raises:
+        ValueError: p is not from 0 to 1 (also later: `layer.p = 7`).
+    """
+
+    inplace: bool
+    key: Key | None  # what `dropkit.keyed` sets; None: each call draws a fresh one
+
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
+        super().__init__()
+        self.p = p
+        self.inplace = inplace
+        # Not a buffer: DistributedDataParallel would broadcast it and state_dict would carry it.
+        self.key = None
+
+    @property
+    def p(self) -> float:
+        """The probability of dropping a unit."""
+        return self._p
+
+    @p.setter
+    def p(self, p: float) -> None:
+        self._p = check_p(p)
+
+    def extra_repr(self) -> str:
+        """Return what the layer's repr shows."""
+        return f"p={self.p}, inplace={self.inplace}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy made inside the block would otherwise keep its key, and so one mask, for ever.
+        return {**self.__dict__, "key": None}

@@ -1,0 +1,93 @@
+"""Keyed masks: the same for any order of calls, sharding of the batch, recomputation and device."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from operator import index
+
+import torch
+from torch import Tensor, nn
+
+from dropkit.errors import DropkitError
+from dropkit.layers.base import DropLayer
+from dropkit.masks import Key, site_of
+
+
+@contextmanager
+def keyed(model: nn.Module, *, seed: int, step: int, first_sample: int = 0) -> Iterator[None]:
+    """Within the block, make every mask of the model's dropkit layers a function of seed, site and step.
+
+    The global generator is neither read nor advanced. A site is a layer's path in the model, without what
+    DistributedDataParallel, torch.compile, FSDP or a checkpoint wrapper put before it; a layer registered at
+    several paths has the first. The block encloses forward and backward, so that what activation
+    checkpointing computes again finds the same key. Blocks nest: leaving one restores what was before, also
+    after an exception.
+
+    One layer is one site: called again in the same step it repeats its mask. Use one layer per place for
+    independent masks. A model without dropkit layers is left alone: a policy may name none.
+
+    Args:
+        model: any module, wrapped or not.
+        seed: an integer from 0 to 2**64 - 1.
+        step: an integer from 0 to 2**32 - 1: the training step, or the number of the draw.
+        first_sample: the number of the batch's first sample, 0 or more: a rank that holds samples 32 to 63 of
+            the global batch says 32 and gets the masks that one process would have given them.
+
+    Raises:
+        DropkitError: an argument is not an integer of its range.
+
+    >>> from dropkit.layers.units import Dropout
+    >>> model, x = nn.Sequential(Dropout(0.5)), torch.ones(3, 5)
+    >>> with keyed(model, seed=1, step=0):
+    ...     first, second = model(x), model(x)
+    >>> torch.equal(first, second)
+    True
+    """
+    seed = _integer("seed", seed, 1 << 64)
+    step = _integer("step", step, 1 << 32)
+    first_sample = _integer("first_sample", first_sample, None)
+    # Tensors, so that compiled code takes them as inputs and is not compiled anew for each step.
+    words = _word(seed), _word(step)
+    layers = _sites(model)
+    former = [(layer, layer.key) for layer, _ in layers]
+    for layer, site in layers:
+        layer.key = Key(words[0], site, words[1], first_sample)
+    try:
+        yield
+    finally:
+        for layer, key in former:
+            layer.key = key
+
+
+def _sites(model: nn.Module) -> list[tuple[DropLayer, int]]:
+    """Return the model's dropkit layers and their sites, each layer once."""
+    found: dict[int, DropLayer] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, DropLayer):
+            site = site_of(path)
+            # Two paths with one hash would silently share their masks. The order of modules is the network's
+            # own.
+            while site in found:
+                site = (site + 1) % (1 << 32)
+            found[site] = module
+    return [(layer, site) for site, layer in found.items()]
+
+
+def _word(value: int) -> Tensor:
+    """Return 64 unsigned bits as an int64 tensor, in two's complement."""
+    return torch.tensor(value - (1 << 64) if value >> 63 else value, dtype=torch.int64, device="cpu")
+
+
+def _integer(name: str, value: int, limit: int | None) -> int:
+    """Return the value as an int, or say what is allowed."""
+    allowed = (
+        "an integer of 0 or more"
+        if limit is None
+        else f"an integer from 0 to 2**{limit.bit_length() - 1} - 1"
+    )
+    try:
+        number = index(value)
+    except TypeError:
+        number = -1
+    if isinstance(value, bool) or number < 0 or (limit is not None and number >= limit):
+        raise DropkitError(f"keyed takes as {name} {allowed}, but got {value!r}")
+    return number

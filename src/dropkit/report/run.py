@@ -1,0 +1,72 @@
+"""A run's record as what its page shows: every number already text."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dropkit.report import numbers, palette
+from dropkit.report.curves import read_policy
+from dropkit.report.facts import page_facts, tested_on, text
+from dropkit.report.panels import gap_block, learning_block
+
+SPLITS = (("train", "training (a part)"), ("val", "validation"), ("test", "test"))
+
+
+def run_view(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of the run's template."""
+    summary = record.get("summary") or {}
+    policy = str(record.get("policy", ""))
+    lines = [read_policy(policy, palette.colour(1), [record])]
+    blocks = [learning_block(lines, "n = 1 run."), gap_block(lines, "n = 1 run.")]
+    error = numbers.percent((summary.get("test") or {}).get("error"))
+    diverged = record.get("status") == "diverged"
+    return {
+        **page_facts(record),
+        "title": f"{text((record.get('data') or {}).get('name'))}: one run with {policy}",
+        "policy": policy,
+        "seed": _seed(record),
+        "diverged": diverged,
+        "answer": _answer(error, diverged),
+        "recommendation": record.get("recommendation") or None,
+        "best_epoch": numbers.whole(summary.get("best_epoch")),
+        "epochs": numbers.whole(summary.get("epochs")),
+        "tested_on": tested_on(record),
+        "tiles": _tiles(summary),
+        "splits": [(word, _split_row(summary.get(key) or {})) for key, word in SPLITS],
+        "blocks": [block for block in blocks if block is not None],
+        "legend": [(policy, palette.colour(1))],
+    }
+
+
+def _seed(record: Mapping[str, Any]) -> str:
+    seeds = record.get("seeds") or ()
+    known = record.get("seed", seeds[0] if seeds else (record.get("config") or {}).get("seed"))
+    return text(known)
+
+
+def _answer(error: str, diverged: bool) -> str:
+    if diverged:
+        return "The training diverged: its loss was no longer a finite number."
+    if error == numbers.DASH:
+        return "The run has no test error yet."
+    return f"{error} of the test pictures are classified wrongly."
+
+
+def _tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    test = summary.get("test") or {}
+    values = (
+        ("test error", numbers.percent(test.get("error")), "share of wrong answers"),
+        ("test loss (NLL)", numbers.decimals(test.get("nll")), "nats a picture"),
+        ("gap", numbers.decimals(summary.get("gap")), "validation − training loss, nats"),
+        ("took", numbers.duration(summary.get("seconds")), f"{numbers.whole(summary.get('epochs'))} epochs"),
+    )
+    return [
+        {"head": head, "name": "", "value": value, "foot": foot, "colour": ""} for head, value, foot in values
+    ]
+
+
+def _split_row(values: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "error": numbers.percent(values.get("error")),
+        "nll": numbers.decimals(values.get("nll")),
+        "ece": numbers.percent(values.get("ece")),
+    }

@@ -1,0 +1,60 @@
+"use strict";
+(() => {
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const fine = matchMedia("(pointer: fine)").matches;
+
+  const draw = (element) => {
+    const figure = figures[element.id];
+    if (!figure || element.dataset.drawn) return;
+    element.dataset.drawn = "yes";
+    // a finger scrolls the page; only a mouse zooms by dragging
+    figure.layout.dragmode = fine ? "zoom" : false;
+    if (figure.layout.hovermode === "x unified") figure.layout.xaxis.unifiedhovertitle = { text: "epoch %{x}" };
+    Plotly.newPlot(element, figure.data, figure.layout, {
+      responsive: true,
+      displaylogo: false,
+      displayModeBar: fine ? "hover" : false,
+      modeBarButtons: [["toImage", "resetScale2d"]],
+      toImageButtonOptions: { filename: "dropkit-" + element.id, scale: 2 },
+    });
+  };
+  // a hidden figure has no width to draw into: it waits until its tab is chosen
+  const drawVisible = () => document.querySelectorAll(".figure").forEach((f) => f.closest("[hidden]") || draw(f));
+
+  const choose = (tab) => {
+    for (const other of tab.parentElement.children) {
+      const chosen = other === tab;
+      other.setAttribute("aria-selected", String(chosen));
+      other.tabIndex = chosen ? 0 : -1;
+      const pane = document.getElementById(other.getAttribute("aria-controls"));
+      pane.hidden = !chosen;
+      if (chosen) pane.querySelectorAll("[data-drawn]").forEach((figure) => Plotly.Plots.resize(figure));
+    }
+    drawVisible();
+  };
+  for (const tab of document.querySelectorAll("[role=tab]")) {
+    tab.addEventListener("click", () => choose(tab));
+    tab.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: "previousElementSibling", ArrowRight: "nextElementSibling" }[event.key];
+      const next = step && tab[step];
+      if (next) { choose(next); next.focus(); }
+    });
+  }
+
+  for (const button of document.querySelectorAll(".copy")) {
+    const code = button.parentElement.querySelector("code");
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      getSelection().selectAllChildren(code);
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+      } catch {
+        document.execCommand("copy");
+      }
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    });
+  }
+
+  drawVisible();
+})();

@@ -1,0 +1,175 @@
+"""What a training is told: one frozen dataclass, whose fields are also the options of the command."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from dropkit.errors import DropkitError, unknown
+
+# Fields that say where and how fast, not what is computed: a run may go on with other values of these.
+HOW_FIELDS = frozenset({"out", "threads", "device"})
+_DEFAULT_LR = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.05}
+
+Count = Annotated[int, arg(metavar="N")]
+MaybeCount = Annotated[int | None, arg(metavar="N")]
+Number = Annotated[float, arg(metavar="X")]
+Text = Annotated[str, arg(metavar="NAME")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How to train, whatever the dropout and the seed."""
+
+    data: Annotated[Positional[str], arg(metavar="DATA")]
+    """`digits` (embedded, 1,797 pictures of 8x8), an .npz file with MedMNIST's array names (train_images,
+    train_labels, ...), or a folder with a sub-folder a class, with or without train/, val/ and test/."""
+
+    model: Text = "cnn"
+    """Network: cnn (the tutorial's), bn-cnn (a small one with batch-norm) or mlp (fully connected)."""
+
+    epochs: MaybeCount = None
+    """Train for exactly N epochs. Without it, training goes on until the validation loss has not improved for
+    --patience epochs. The weights of the best epoch are kept either way."""
+
+    patience: Count = 10
+    """Epochs without a better validation loss after which training stops."""
+
+    min_steps: Count = 1000
+    """Steps that are made before patience may stop the training."""
+
+    max_epochs: Count = 200
+    """Epochs after which training stops in any case."""
+
+    batch_size: Count = 128
+    """Pictures in a training step."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """Adam, AdamW, or SGD with Nesterov momentum."""
+
+    lr: Annotated[float | None, arg(metavar="X")] = None
+    """Learning rate (default: 0.001 for adam and adamw, 0.05 for sgd)."""
+
+    momentum: Number = 0.9
+    """Nesterov momentum of sgd."""
+
+    weight_decay: Number = 0.0
+    """L2 penalty (adam, sgd) or decoupled weight decay (adamw)."""
+
+    max_train: MaybeCount = None
+    """Train on a stratified subset of N pictures."""
+
+    split_seed: Count = 0
+    """Seed of the splits that the data does not come with. Runs that are compared share it."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16 runs forward and backward under autocast; auto takes it where the hardware is fast at it."""
+
+    device: Text = "auto"
+    """cpu, cuda or mps; auto takes a GPU where there is one."""
+
+    threads: MaybeCount = None
+    """CPU threads of one training (default: all of them, shared out where several trainings run at once)."""
+
+    out: Annotated[str | None, arg(metavar="DIR")] = None
+    """Folder for the results (default: a name made from the options, so the same command finds it again)."""
+
+    def __post_init__(self) -> None:
+        """Check every field that can be checked without the data."""
+        for name in ("epochs", "patience", "max_epochs", "batch_size", "threads", "max_train"):
+            _require(name, getattr(self, name), whole=True, low=1)
+        for name in ("min_steps", "split_seed"):
+            _require(name, getattr(self, name), whole=True, low=0)
+        _require("lr", self.lr, low=0.0, low_allowed=False)
+        _require("weight_decay", self.weight_decay, low=0.0)
+        _require("momentum", self.momentum, low=0.0, high=1.0)
+        for name, allowed in (("optimizer", tuple(_DEFAULT_LR)), ("precision", ("auto", "float32", "bfloat16"))):
+            if getattr(self, name) not in allowed:
+                raise unknown(name, str(getattr(self, name)), allowed)
+        if self.epochs is not None and self.max_epochs < self.epochs:
+            object.__setattr__(self, "max_epochs", self.epochs)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate, the optimizer's default where none was given."""
+        return _DEFAULT_LR[self.optimizer] if self.lr is None else self.lr
+
+    @property
+    def budget(self) -> int:
+        """The most epochs that the training may take."""
+        return self.max_epochs if self.epochs is None else self.epochs
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(TrainOptions):
+    """One training: its data, network, dropout and seed.
+
+    Raises:
+        DropkitError: if a field is out of range; the message names it, its value and what is allowed.
+
+    Example:
+        >>> TrainConfig(data="digits", dropout="fc=0.5", epochs=10).learning_rate
+        0.001
+    """
+
+    dropout: Annotated[str, arg(metavar="POLICY")] = "fc=0.5"
+    """Which sites drop which share of their units: none, model (as the network was built), or items such as
+    fc=0.5 or input=0.1,conv=channel:0.1,fc=0.5. A site that is not named drops nothing."""
+
+    seed: Count = 0
+    """Seed of the initial weights, the batch order and the masks."""
+
+    def __post_init__(self) -> None:
+        """Check every field that can be checked without the data."""
+        super().__post_init__()
+        _require("seed", self.seed, whole=True, low=0, high=2**63 - 1)
+        if not isinstance(self.dropout, str) or not self.dropout.strip():
+            raise DropkitError(f"dropout must be a policy such as 'fc=0.5' or 'none', but got {self.dropout!r}")
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide the result."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in HOW_FIELDS}
+
+    def folder(self) -> Path:
+        """Where the run is kept: `out`, or a name that the same options always give."""
+        if self.out is not None:
+            return Path(self.out)
+        digest = short_hash(self.identity())
+        return Path("runs") / safe_name(f"{Path(self.data).stem}-{self.model}-{self.dropout}-seed{self.seed}-{digest}")
+
+
+def short_hash(fields: dict[str, Any]) -> str:
+    """Return six hex digits that stand for the fields."""
+    text = json.dumps(fields, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def safe_name(text: str) -> str:
+    """Return `text` as a file name that every system takes; what it cannot hold becomes a hyphen."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._=+,-") else "-" for c in text).lstrip(".")[:120]
+
+
+def _require(
+    name: str,
+    value: Any,
+    *,
+    whole: bool = False,
+    low: float = -math.inf,
+    high: float = math.inf,
+    low_allowed: bool = True,
+) -> None:
+    """Refuse a number that is out of range or of the wrong type. None means not given."""
+    if value is None:
+        return
+    kind = "a whole number" if whole else "a number"
+    right_type = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if right_type and math.isfinite(value) and low <= value <= high and (low_allowed or value > low):
+        return
+    least = f"at least {low:g}" if low_allowed else f"greater than {low:g}"
+    most = f" and at most {high:g}" if math.isfinite(high) else ""
+    raise DropkitError(f"{name} must be {kind} {least}{most}, but got {value!r}")

@@ -1,0 +1,137 @@
+"""What a classifier's test pictures say about it: error, negative log-likelihood, calibration error.
+
+All take logits [N, K] (N pictures, K classes) and labels [N], in numpy, and compute in float64.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dropkit.errors import DropkitError, unknown
+
+Metric = Literal["error", "nll"]
+METRICS: tuple[Metric, ...] = ("error", "nll")
+Array = NDArray[np.float64]
+
+
+def log_softmax(logits: Any) -> Array:
+    """Return the log probabilities [N, K] of logits [N, K]; stable for logits of any size.
+
+    Raises:
+        DropkitError: if the logits are not [N, K] with K >= 2.
+
+    Example:
+        >>> log_softmax([[1000.0, 0.0]]).tolist()
+        [[0.0, -1000.0]]
+    """
+    z = _logits(logits)
+    z = z - z.max(axis=1, keepdims=True)
+    return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)), dtype=np.float64)
+
+
+def softmax(logits: Any) -> Array:
+    """Return the probabilities [N, K] of logits [N, K].
+
+    Example:
+        >>> softmax([[0.0, 0.0]]).tolist()
+        [[0.5, 0.5]]
+    """
+    return np.asarray(np.exp(log_softmax(logits)), dtype=np.float64)
+
+
+def per_picture(logits: Any, labels: Any, metric: str) -> Array:
+    """Return one value for each picture [N]; their mean is the metric. Lower is better for both.
+
+    Args:
+        logits: [N, K].
+        labels: integers [N] in 0..K-1.
+        metric: "error", 1 where the most probable class is wrong and 0 elsewhere (of equal logits the first
+            class is taken); or "nll", the negative natural logarithm of the true class's probability, in
+            nats.
+
+    Raises:
+        DropkitError: if shapes or labels do not fit, or the metric is unknown.
+
+    Example:
+        >>> per_picture([[2.0, 1.0], [2.0, 1.0]], [0, 1], "error").tolist()
+        [0.0, 1.0]
+    """
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
+    z = _logits(logits)
+    y = _labels(labels, z)
+    if metric == "error":
+        return np.asarray(z.argmax(axis=1) != y, dtype=np.float64)
+    # 0.0 - x, not -x: a certain and right prediction has loss 0, not -0
+    return np.asarray(0.0 - log_softmax(z)[np.arange(len(y)), y], dtype=np.float64)
+
+
+def error(logits: Any, labels: Any) -> float:
+    """Return the fraction of pictures whose most probable class is wrong.
+
+    Example:
+        >>> error([[2.0, 1.0], [2.0, 1.0]], [0, 1])
+        0.5
+    """
+    return float(per_picture(logits, labels, "error").mean())
+
+
+def nll(logits: Any, labels: Any) -> float:
+    """Return the mean negative log-likelihood (cross-entropy) in nats.
+
+    Example:
+        >>> round(nll([[0.0, 0.0]], [1]), 4)
+        0.6931
+    """
+    return float(per_picture(logits, labels, "nll").mean())
+
+
+def ece(logits: Any, labels: Any, bins: int = 15) -> float:
+    """Return the expected calibration error of the most probable class: 0 is perfect, 1 the worst.
+
+    Pictures are put in `bins` equally wide bins (low, high] of their top probability; in each bin the
+    distance of the mean top probability from the accuracy counts by the bin's share of the pictures.
+
+    Source: Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, sec. 2.
+
+    Raises:
+        DropkitError: if shapes or labels do not fit, or bins < 1.
+
+    Example:
+        >>> ece([[100.0, 0.0], [100.0, 0.0]], [0, 1])
+        0.5
+    """
+    if bins < 1:
+        raise DropkitError(f"bins={bins}: the calibration error needs at least 1 bin; 15 is usual")
+    p = softmax(logits)
+    y = _labels(labels, p)
+    top = p.max(axis=1)
+    right = _logits(logits).argmax(axis=1) == y
+    number = np.clip(np.ceil(top * bins).astype(np.int64) - 1, 0, bins - 1)
+    # |sum of (confidence - accuracy)| in a bin, over N, is share times distance
+    gap = np.bincount(number, weights=top - right, minlength=bins)
+    return float(np.abs(gap).sum() / len(y))
+
+
+def _logits(given: Any) -> Array:
+    z = np.asarray(given, dtype=np.float64)
+    if z.ndim != 2 or z.shape[0] == 0 or z.shape[1] < 2:
+        raise DropkitError(f"logits of shape {list(z.shape)}: give [N, K], N >= 1 pictures by K >= 2 classes")
+    return z
+
+
+def _labels(given: Any, logits: Array) -> NDArray[np.int64]:
+    y = np.asarray(given)
+    n, k = logits.shape
+    if y.shape != (n,) or not np.issubdtype(y.dtype, np.integer):
+        raise DropkitError(
+            f"labels of shape {list(y.shape)} and type {y.dtype}: give integers of shape [{n}], "
+            "one for each row of the logits"
+        )
+    if y.min() < 0 or y.max() >= k:
+        raise DropkitError(
+            f"labels from {y.min()} to {y.max()}: allowed are 0 to {k - 1}, the columns of the logits; "
+            "count classes from 0"
+        )
+    return y.astype(np.int64)

@@ -1,0 +1,124 @@
+"""A run on disk: config, environment, split, metrics, checkpoint, weights, predictions, summary. No pickle.
+
+    config.json             every option, as given
+    environment.json        versions, hardware, revision
+    split.json              which picture is in which split
+    metrics.jsonl           one line an epoch
+    checkpoint.safetensors  everything needed to go on; removed when the run is finished
+    model.safetensors       the weights of the best epoch
+    test.safetensors        logits [n, classes] and labels [n] of the test pictures
+    summary.json            the outcome; its presence says that the run is finished
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dropkit.errors import DropkitError
+from dropkit.runs.checkpoint import read_tensors, write_tensors
+from dropkit.runs.config import TrainConfig
+from dropkit.runs.files import make_folder, read_json, write_atomic, write_json
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.json"
+        self.environment = path / "environment.json"
+        self.split = path / "split.json"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoint = path / "checkpoint.safetensors"
+        self.model = path / "model.safetensors"
+        self.test = path / "test.safetensors"
+        self.summary = path / "summary.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended."""
+        return self.summary.is_file()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the folder holds a run."""
+        return self.config.is_file()
+
+    def require_same(self, config: TrainConfig) -> None:
+        """Refuse a folder that holds another run, or something else.
+
+        Raises:
+            DropkitError: naming the fields that differ, or what is in the way.
+        """
+        if self.begun:
+            refuse_other_fields(self.path, read_json(self.config), config.identity())
+        elif self.path.is_dir() and any(not name.startswith(".") for name in os.listdir(self.path)):
+            raise DropkitError(f"the folder {str(self.path)!r} holds something else: give an empty or new one with --out")
+        elif self.path.exists() and not self.path.is_dir():
+            raise DropkitError(f"{str(self.path)!r} is a file: give a folder with --out")
+
+    def begin(self, config: TrainConfig, environment: dict[str, Any], split: dict[str, Any]) -> None:
+        """Create the folder. The config comes last: its presence says that the others are there."""
+        make_folder(self.path)
+        write_json(self.split, split)
+        write_json(self.environment, environment)
+        write_json(self.config, dataclasses.asdict(config))
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Add an epoch's line."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the epochs' lines; a last line that was cut off by a crash is left out."""
+        if not self.metrics.is_file():
+            return []
+        rows = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def keep_metrics(self, epochs: int) -> list[dict[str, Any]]:
+        """Drop the lines after the first `epochs`, which a crash left without a checkpoint; return those kept."""
+        rows = self.read_metrics()[:epochs]
+        write_atomic(self.metrics, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        return rows
+
+    def finish(self, summary: dict[str, Any], best: dict[str, Tensor], test: dict[str, Tensor] | None) -> None:
+        """Write the outcome. The summary comes last: its presence says that the others are there."""
+        if best:
+            write_tensors(self.model, best)
+        if test is not None:
+            write_tensors(self.test, test)
+        write_json(self.summary, summary)
+        self.checkpoint.unlink(missing_ok=True)
+
+    def read_test(self) -> dict[str, Tensor]:
+        """Return {"logits": [n, classes], "labels": [n]} of the test pictures."""
+        return read_tensors(self.test)[0]
+
+
+def refuse_other_fields(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise if a stored config and the wanted one differ in a field that decides the result.
+
+    Raises:
+        DropkitError: naming each such field with both values.
+    """
+    plain = json.loads(json.dumps(wanted))  # tuples become lists, as they did on disk
+    differing = [name for name, value in plain.items() if stored.get(name) != value]
+    if differing:
+        details = "; ".join(f"{name} is {stored.get(name)!r} there and {plain[name]!r} here" for name in differing)
+        raise DropkitError(f"the folder {str(folder)!r} holds another one: {details}. Give a new folder with --out")

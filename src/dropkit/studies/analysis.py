@@ -1,0 +1,164 @@
+"""From finished runs to the record of a study: figures, paired differences, verdicts, recommendation."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dropkit.errors import DropkitError
+from dropkit.runs.files import read_json
+from dropkit.runs.metrics import per_picture
+from dropkit.runs.record import RunFolder
+from dropkit.runs.training import Run, train_command
+from dropkit.studies.statistics import Difference, holm, holm_intervals, mean_interval, paired_difference
+from dropkit.studies.verdict import PolicyRuns, conclude, judge, recommend
+
+UNITS = {"error": "fraction", "nll": "nats", "ece": "fraction", "gap": "nats"}
+
+
+def analyse(
+    groups: dict[str, list[Run]], *, metric: str, command: str, seconds: float, trained: int
+) -> dict[str, Any]:
+    """Return the record of a study.
+
+    Args:
+        groups: the runs of each policy, in the same order of seeds; the first policy is the one held against.
+        metric: "error" or "nll".
+        command: what repeats the study.
+        seconds: how long the trainings took.
+        trained: how many of them were made now.
+    """
+    _require_same_test_pictures(groups)
+    names = list(groups)
+    facts = {name: _policy_runs(name, runs, metric) for name, runs in groups.items()}
+    base, others = facts[names[0]], [facts[name] for name in names[1:]]
+    differences = [_difference(groups[names[0]], groups[name], metric) for name in names[1:]]
+    known = [difference for difference in differences if difference is not None]
+    p_values, intervals = iter(holm([d.p_value for d in known])), iter(holm_intervals(known))
+    rows, verdicts = [_row(names[0], groups[names[0]], None)], []
+    for other, difference in zip(others, differences, strict=True):
+        p_holm = next(p_values) if difference is not None else math.nan
+        interval = next(intervals) if difference is not None else None
+        verdict = judge(
+            difference,
+            metric=metric,
+            p_holm=p_holm,
+            base=base,
+            other=other,
+            interval=interval,
+            comparisons=len(known),
+        )
+        verdicts.append((other, verdict))
+        described = {"kind": verdict.kind, "sentence": verdict.sentence, **_describe(difference, p_holm, interval)}
+        rows.append(_row(other.name, groups[other.name], described))
+    advice = recommend(base, verdicts, metric=metric)
+    first = groups[names[0]][0]
+    environment = read_json(RunFolder(first.folder).environment)
+    n_pictures = first.summary["data"]["test"]
+    n_seeds = len(groups[names[0]])
+    return {
+        "kind": "study",
+        "dropkit": environment["dropkit"],
+        "question": "compare",
+        "data": first.summary["data"],
+        "config": {k: v for k, v in dataclasses.asdict(first.config).items() if k not in ("dropout", "seed", "out")},
+        "environment": environment,
+        "metric": metric,
+        "seeds": [run.config.seed for run in groups[names[0]]],
+        "command": command,
+        "seconds": seconds,
+        "trained": trained,
+        "policies": rows,
+        "recommendation": {
+            "policy": advice.policy,
+            "sentence": advice.sentence,
+            "command": _next_command(groups[advice.policy]),
+        },
+        "verdict": conclude(base, verdicts, metric=metric, n_seeds=n_seeds, n_pictures=n_pictures),
+        "runs": [_describe_run(run) for runs in groups.values() for run in runs],
+    }
+
+
+def _policy_runs(name: str, runs: Sequence[Run], metric: str) -> PolicyRuns:
+    finished = [run for run in runs if not run.diverged]
+    return PolicyRuns(
+        name=name,
+        mean=float(np.mean([run.summary["test"][metric] for run in finished])) if finished else math.nan,
+        best_epochs=[run.summary["best_epoch"] for run in finished],
+        budget=runs[0].config.budget,
+        fixed=runs[0].config.epochs is not None,
+        diverged=len(runs) - len(finished),
+    )
+
+
+def _difference(base: Sequence[Run], other: Sequence[Run], metric: str) -> Difference | None:
+    """Return the paired difference over the seeds that finished with both policies; None for fewer than two."""
+    pairs = [(a, b) for a, b in zip(base, other, strict=True) if not (a.diverged or b.diverged)]
+    if len(pairs) < 2:
+        return None
+    first, second = zip(*pairs, strict=True)
+    return paired_difference(_values(first, metric), _values(second, metric))
+
+
+def _values(runs: Sequence[Run], metric: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the metric of every seed and test picture, [seeds, pictures]."""
+    outputs = [run.test_predictions() for run in runs]
+    return np.stack([per_picture(logits.numpy(), labels.numpy(), metric) for logits, labels in outputs])
+
+
+def _require_same_test_pictures(groups: dict[str, list[Run]]) -> None:
+    splits = {read_json(RunFolder(run.folder).split)["fingerprint"] for runs in groups.values() for run in runs}
+    if len(splits) > 1:
+        raise DropkitError("the runs of this study saw different data: delete its folder and run the command again")
+
+
+def _row(name: str, runs: Sequence[Run], verdict: dict[str, Any] | None) -> dict[str, Any]:
+    finished = [run.summary for run in runs if not run.diverged]
+    return {
+        "name": name,
+        "n": len(finished),
+        "diverged": len(runs) - len(finished),
+        "metrics": {
+            **{key: _figure([run["test"][key] for run in finished], key) for key in ("error", "nll", "ece")},
+            "gap": _figure([run["gap"] for run in finished], "gap"),
+        },
+        "best_epoch": [run["best_epoch"] for run in finished],
+        "epochs": [run["epochs"] for run in finished],
+        "budget": runs[0].config.budget,
+        "verdict": verdict,
+    }
+
+
+def _figure(values: Sequence[float], key: str) -> dict[str, Any]:
+    mean, low, high = mean_interval(values) if values else (None, None, None)
+    return {"mean": mean, "low": low, "high": high, "unit": UNITS[key]}
+
+
+def _describe(
+    difference: Difference | None, p_holm: float, interval: tuple[float, float] | None
+) -> dict[str, float | None]:
+    keys = ("difference", "low", "high", "p_value", "p_holm", "from_seeds", "from_pictures")
+    if difference is None or interval is None:
+        return dict.fromkeys(keys)
+    shares = (difference.from_seeds, difference.from_pictures)
+    return dict(zip(keys, (difference.mean, *interval, difference.p_value, p_holm, *shares), strict=True))
+
+
+def _describe_run(run: Run) -> dict[str, Any]:
+    return {
+        "policy": run.config.dropout,
+        "seed": run.config.seed,
+        "folder": f"runs/{Path(run.folder).name}",
+        "status": run.summary["status"],
+        "summary": run.summary,
+        "epochs": run.epochs,
+    }
+
+
+def _next_command(runs: Sequence[Run]) -> str:
+    """Return the command that trains the recommended policy, with the seed whose validation loss was lowest."""
+    config = min((run for run in runs if run.summary["val"]), key=lambda r: r.summary["val"]["loss"], default=runs[0])
+    return train_command(dataclasses.replace(config.config, out=None, threads=None))

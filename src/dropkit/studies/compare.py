@@ -1,0 +1,183 @@
+"""Train with and without dropout on the same splits and seeds, and say whether the difference is real."""
+
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dropkit.errors import DropkitError, unknown
+from dropkit.report.page import write_page
+from dropkit.runs.config import TrainConfig, safe_name
+from dropkit.runs.display import duration
+from dropkit.runs.files import make_folder, read_json, write_json
+from dropkit.runs.metrics import METRICS
+from dropkit.runs.pictures import Pictures
+from dropkit.runs.record import RunFolder, refuse_other_fields
+from dropkit.runs.split import Split
+from dropkit.runs.training import load_data, read_run, train_command
+from dropkit.studies.analysis import analyse
+from dropkit.studies.config import FEWEST_SEEDS, require_comparable, study_folder, study_identity
+from dropkit.studies.display import watch
+from dropkit.studies.estimate import Estimate, estimate, parse_budget, seeds_within
+from dropkit.studies.executor import LocalProcesses
+from dropkit.studies.study import Study
+
+DEFAULT_SEEDS = 5
+MOST_SEEDS = 30  # that a budget of time may buy: more would settle little
+
+
+def compare(
+    configs: Iterable[TrainConfig],
+    *,
+    seeds: int | None = None,
+    metric: str = "error",
+    out: str | Path | None = None,
+    workers: int | None = None,
+    budget: str | None = None,
+    progress: bool = True,
+) -> Study:
+    """Train every config with several seeds, and hold each against the first.
+
+    Runs with equal seeds share the split, the initial weights and the batch order, so that their differences are
+    paired. A stopped study goes on when it is called again, and repeats no finished training.
+
+    Args:
+        configs: trainings that differ in their dropout alone; the first is what the others are held against.
+        seeds: trainings of each config (default 5, at least 3), with seeds 0, 1, ...
+        metric: "error" (share of wrong test pictures) or "nll" (test loss in nats), declared beforehand.
+        out: the study's folder; a name made from the options when not given.
+        workers: trainings at a time; one for each core when not given.
+        budget: a time such as "20m" instead of `seeds`: as many seeds as fit into it, at least 3.
+        progress: show progress on standard error.
+
+    Returns:
+        The study: its verdicts, its recommendation, its folder with the page.
+
+    Raises:
+        DropkitError: if the trainings cannot be compared, or the data or the folder cannot be used.
+
+    Example:
+        >>> import tempfile
+        >>> configs = [TrainConfig(data="digits", model="mlp", dropout=p, epochs=1) for p in ("none", "fc=0.5")]
+        >>> study = compare(configs, seeds=3, workers=1, out=tempfile.mkdtemp(), progress=False)
+        >>> study.recommendation["policy"]
+        'none'
+    """
+    configs = list(configs)
+    require_comparable(configs)
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
+    _require_seeds(seeds, budget)
+    plan = _Plan(configs, metric, study_folder(configs, metric, out), LocalProcesses(workers, configs[0].threads))
+    plan.refuse_other_study()
+    data = load_data(configs[0])
+    plan.settle_seeds(seeds, budget, data, progress=progress)
+    began = time.perf_counter()
+    trained = plan.train(progress=progress)
+    record = plan.record(seconds=time.perf_counter() - began, trained=trained)
+    write_json(plan.folder / "study.json", record)
+    write_page(record, plan.folder / "report.html")
+    return Study(plan.folder, record)
+
+
+def _require_seeds(seeds: int | None, budget: str | None) -> None:
+    if seeds is not None and budget is not None:
+        raise DropkitError("give either seeds or a budget of time, not both")
+    if seeds is not None and seeds < FEWEST_SEEDS:
+        raise DropkitError(f"seeds must be at least {FEWEST_SEEDS}, but got {seeds}: fewer cannot tell chance from effect")
+    if budget is not None:
+        parse_budget(budget)
+
+
+class _Plan:
+    """The trainings of one study, and where they are kept."""
+
+    def __init__(self, configs: list[TrainConfig], metric: str, folder: Path, executor: LocalProcesses) -> None:
+        self.configs = configs
+        self.metric = metric
+        self.folder = folder
+        self.executor = executor
+        self.seeds: list[int] = []
+
+    def refuse_other_study(self) -> None:
+        """Raise if the folder holds another study or something else."""
+        if self._config_file.is_file():
+            refuse_other_fields(self.folder, read_json(self._config_file), study_identity(self.configs, self.metric))
+        else:
+            RunFolder(self.folder).require_same(self.configs[0])  # refuses whatever is there
+
+    def settle_seeds(
+        self, seeds: int | None, budget: str | None, data: tuple[Pictures, Split], *, progress: bool
+    ) -> None:
+        """Decide how many seeds there are, say how long that will take, and note it in the folder."""
+        stored = read_json(self._config_file)["seeds"] if self._config_file.is_file() else 0
+        costs = [estimate(config, data, self.executor.threads) for config in self.configs]
+        wanted = seeds if seeds is not None else stored or DEFAULT_SEEDS
+        if budget is not None:
+            per_seed = sum(cost.seconds for cost in costs) / self.executor.workers
+            wanted = seeds_within(parse_budget(budget), per_seed, low=FEWEST_SEEDS, high=MOST_SEEDS)
+        self.seeds = list(range(max(wanted, stored)))
+        if progress:
+            _say(self._forecast(costs))
+        make_folder(self.folder)
+        write_json(self._config_file, {**study_identity(self.configs, self.metric), "seeds": len(self.seeds)})
+
+    def runs(self) -> list[TrainConfig]:
+        """Return every training of the study, seed by seed, so that a study that is stopped has whole pairs."""
+        return [self._run(config, seed) for seed in self.seeds for config in self.configs]
+
+    def train(self, *, progress: bool) -> int:
+        """Make the trainings that are not finished; return how many there were."""
+        missing = self._missing()
+        with watch(missing, show=progress) as done:
+            for folder in self.executor.map(missing):
+                done(folder)
+        return len(missing)
+
+    def record(self, *, seconds: float, trained: int) -> dict[str, Any]:
+        """Return what the study found, as plain JSON."""
+        groups = {config.dropout: [read_run(self._path(config, seed)) for seed in self.seeds] for config in self.configs}
+        return analyse(groups, metric=self.metric, command=self._command(), seconds=seconds, trained=trained)
+
+    @property
+    def _config_file(self) -> Path:
+        return self.folder / "study-config.json"
+
+    def _path(self, config: TrainConfig, seed: int) -> Path:
+        number = [other.dropout for other in self.configs].index(config.dropout)
+        return self.folder / "runs" / f"{number}-{safe_name(config.dropout)}-seed{seed}"
+
+    def _run(self, config: TrainConfig, seed: int) -> TrainConfig:
+        return dataclasses.replace(config, seed=seed, out=str(self._path(config, seed)))
+
+    def _missing(self) -> list[TrainConfig]:
+        return [run for run in self.runs() if not RunFolder(run.folder()).finished]
+
+    def _forecast(self, costs: Sequence[Estimate]) -> str:
+        missing = self._missing()
+        if not missing:
+            return f"all {_trainings(len(self.runs()))} are finished; the verdict is computed anew"
+        cost = {config.dropout: each.seconds for config, each in zip(self.configs, costs, strict=True)}
+        seconds = sum(cost[run.dropout] for run in missing) / min(self.executor.workers, len(missing))
+        epochs = max(each.epochs for each in costs)
+        basis = f"{epochs} epochs each" if self.configs[0].epochs is not None else f"if each takes some {epochs} epochs"
+        kept = len(self.runs()) - len(missing)
+        before = f" ({kept} more are finished)" if kept else ""
+        return f"{_trainings(len(missing))}{before}, about {duration(seconds)} ({basis}, {self.executor.workers} at a time)"
+
+    def _command(self) -> str:
+        shared = shlex.split(train_command(dataclasses.replace(self.configs[0], dropout="fc=0.5", seed=0, out=None)))
+        words = ["dropkit", "compare", *shared[2:], "--policies", *(config.dropout for config in self.configs)]
+        words += ["--seeds", str(len(self.seeds)), "--metric", self.metric, "--out", str(self.folder)]
+        return shlex.join(words)
+
+
+def _trainings(count: int) -> str:
+    return f"{count} training{'' if count == 1 else 's'}"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201

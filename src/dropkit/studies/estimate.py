@@ -1,0 +1,82 @@
+"""How long a study will take: a few steps of every policy are timed before the first training."""
+
+import dataclasses
+import re
+import time
+
+from dropkit.errors import DropkitError
+from dropkit.runs.config import TrainConfig
+from dropkit.runs.fitting import Fit
+from dropkit.runs.pictures import Pictures
+from dropkit.runs.split import Split
+from dropkit.runs.training import computing_threads
+
+TIMED_STEPS = 20
+WARM_UP_STEPS = 3
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What one training of a policy is expected to cost.
+
+    Attributes:
+        seconds: of the whole training, alone on its share of the cores.
+        epochs: how many epochs that assumes.
+    """
+
+    seconds: float
+    epochs: int
+
+
+def estimate(config: TrainConfig, data: tuple[Pictures, Split], threads: int) -> Estimate:
+    """Time steps and an evaluation of one training, and multiply."""
+    with computing_threads(threads):
+        fit = Fit(config, *data)
+        fit.train_epoch(most_steps=WARM_UP_STEPS)
+        fit.evaluate(fit.data.val[:1])
+        began = time.perf_counter()
+        done = 0
+        while done < TIMED_STEPS:
+            before = fit.progress.step
+            fit.train_epoch(most_steps=TIMED_STEPS - done)
+            done += fit.progress.step - before
+        per_step = (time.perf_counter() - began) / done
+        began = time.perf_counter()
+        fit.evaluate(fit.data.val)
+        per_evaluation = time.perf_counter() - began
+    epochs = expected_epochs(config, fit.data.steps(config.batch_size))
+    # The validation pictures and as many training pictures are evaluated after each epoch.
+    return Estimate(epochs * (fit.data.steps(config.batch_size) * per_step + 2 * per_evaluation), epochs)
+
+
+def expected_epochs(config: TrainConfig, steps: int) -> int:
+    """Return how many epochs a training is likely to take, given the steps of an epoch.
+
+    With a plateau rule nobody knows beforehand. That the best epoch comes about when the patience would have run out
+    once is a rule of thumb, which the smallest number of steps often outweighs.
+    """
+    if config.epochs is not None:
+        return config.epochs
+    return min(config.max_epochs, max(2 * config.patience, -(-config.min_steps // steps)))
+
+
+def parse_budget(text: str) -> float:
+    """Return the seconds that a time such as 20m, 1h30m or 90s means.
+
+    Raises:
+        DropkitError: if it is no such time.
+
+    >>> parse_budget("1h30m")
+    5400.0
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", text.strip().lower())
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != text.strip().lower() or seconds <= 0:
+        raise DropkitError(f"budget must be a time such as 20m, 1h30m or 90s, but got {text!r}")
+    return seconds
+
+
+def seeds_within(budget: float, seconds_per_seed: float, *, low: int, high: int) -> int:
+    """Return how many seeds fit into `budget` seconds, at least `low` and at most `high`."""
+    return max(low, min(high, int(budget / seconds_per_seed)))

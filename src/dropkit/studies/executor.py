@@ -1,0 +1,67 @@
+"""The one place that runs trainings for a study: here in local processes."""
+
+import dataclasses
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from joblib import Parallel, delayed
+
+from dropkit.runs.config import TrainConfig
+from dropkit.runs.pictures import Pictures
+from dropkit.runs.split import Split
+from dropkit.runs.training import load_data, train
+
+
+class LocalProcesses:
+    """Runs trainings side by side in processes of this machine.
+
+    Small networks use several cores better as several trainings of one thread each than as one training of several
+    threads, so by default there is a process for every core.
+
+    Args:
+        workers: how many trainings at a time; None for one a core (one in all where there is a GPU).
+        threads: CPU threads of each; None for an equal share of the cores.
+    """
+
+    def __init__(self, workers: int | None = None, threads: int | None = None) -> None:
+        cores = torch.get_num_threads()
+        self.workers = workers if workers is not None else 1 if torch.accelerator.is_available() else cores
+        self.threads = threads if threads is not None else max(1, cores // self.workers)
+
+    def map(self, configs: Sequence[TrainConfig]) -> Iterator[Path]:
+        """Train every config; yield the folder of each run when it is done, in the order of finishing."""
+        tasks = [dataclasses.replace(config, threads=self.threads) for config in configs]
+        if min(self.workers, len(tasks)) <= 1:
+            for task in tasks:
+                yield _train(task)
+            return
+        # loky's processes need no `if __name__ == "__main__"` in the caller's script, unlike multiprocessing's.
+        pool = Parallel(n_jobs=min(self.workers, len(tasks)), return_as="generator_unordered", batch_size=1)
+        yield from pool(delayed(_train_in_process)(task) for task in tasks)
+
+
+def _train_in_process(config: TrainConfig) -> Path:
+    # Ctrl-C reaches every process of the terminal; the parent alone answers it and ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    return _train(config)
+
+
+def _train(config: TrainConfig) -> Path:
+    data = _data(config.data, config.split_seed, config.max_train, _changed(config.data))
+    return train(config, progress=False, page=False, data=data).folder
+
+
+@lru_cache(maxsize=1)
+def _data(source: str, split_seed: int, max_train: int | None, changed: int) -> tuple[Pictures, Split]:
+    """Load the data once for all the trainings of a process; `changed` makes a changed file another key."""
+    return load_data(TrainConfig(data=source, split_seed=split_seed, max_train=max_train))
+
+
+def _changed(source: str) -> int:
+    path = Path(source)
+    return path.stat().st_mtime_ns if path.exists() else 0

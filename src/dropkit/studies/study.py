@@ -1,0 +1,97 @@
+"""The result of a study: an object that prints well, and whose record is plain JSON."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Study:
+    """Trainings that answered one question together.
+
+    Attributes:
+        folder: where the study is kept: `study.json`, `report.html`, `runs/`.
+        record: what `study.json` holds: policies, figures, verdicts, recommendation, every run.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def page(self) -> Path:
+        """The study's page."""
+        return self.folder / "report.html"
+
+    @property
+    def recommendation(self) -> dict[str, Any]:
+        """The policy to use, why, and the command to type next."""
+        return dict(self.record["recommendation"])
+
+    def table(self) -> Table:
+        """Return the policies side by side, with 95% intervals over seeds."""
+        table = Table(title=_title(self.record), title_justify="left", box=None, pad_edge=False)
+        table.add_column("policy", overflow="fold")
+        for name in ("n", "error", "NLL", "ECE", "gap", "difference to the first", "p (Holm)"):
+            table.add_column(name, justify="right", overflow="fold")
+        for row in self.record["policies"]:
+            table.add_row(*_cells(row, self.record["metric"]))
+        return table
+
+    def __str__(self) -> str:
+        """Return the table, the verdicts and the recommendation as plain text."""
+        console = Console(width=120, force_terminal=False, color_system=None)
+        with console.capture() as captured:
+            self.print(console)
+        return captured.get().rstrip()
+
+    def print(self, console: Console) -> None:
+        """Show the table, the verdicts and the recommendation."""
+        console.print(self.table())
+        console.print()
+        for row in self.record["policies"][1:]:
+            console.print(Text(row["verdict"]["sentence"]))
+        console.print()
+        console.print(Text(self.recommendation["sentence"]))
+        console.print(Text(f"Next: {self.recommendation['command']}"), soft_wrap=True)
+
+
+def _title(record: dict[str, Any]) -> str:
+    data = record["data"]
+    return (
+        f"{data['name']}: {data['train']:,} training, {data['val']:,} validation, {data['test']:,} test pictures; "
+        f"mean over {len(record['seeds'])} seeds, 95% interval"
+    )
+
+
+def _cells(row: dict[str, Any], metric: str) -> list[Text]:
+    figures = row["metrics"]
+    cells = [row["name"], str(row["n"])]
+    cells += [_percent(figures["error"])] + [_figure(figures[name]) for name in ("nll", "ece", "gap")]
+    verdict = row["verdict"]
+    if verdict is None or verdict["difference"] is None:
+        return [Text(cell) for cell in [*cells, "", ""]]
+    scale, digits = (100.0, 2) if metric == "error" else (1.0, 3)
+    mean, low, high = (scale * verdict[key] for key in ("difference", "low", "high"))
+    unit = " points" if metric == "error" else " nats"
+    difference = f"{mean:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return [Text(cell) for cell in [*cells, difference, f"{verdict['p_holm']:.3g}"]]
+
+
+def _percent(figure: dict[str, Any]) -> str:
+    if figure["mean"] is None:
+        return "-"
+    if figure["low"] is None:
+        return f"{figure['mean']:.2%}"
+    return f"{figure['mean']:.2%} ±{100 * (figure['high'] - figure['mean']):.2f}"
+
+
+def _figure(figure: dict[str, Any]) -> str:
+    if figure["mean"] is None:
+        return "-"
+    if figure["low"] is None:
+        return f"{figure['mean']:.3f}"
+    return f"{figure['mean']:.3f} ±{figure['high'] - figure['mean']:.3f}"
