@@ -1,12 +1,12 @@
-"""How often dropkit's verdict is wrong, and how often it finds a real difference. Simulated, without training.
+"""How often dropkit's verdict is wrong, and how often it finds a real difference. Simulated, no training.
 
     python benchmarks/interval_coverage.py [--repetitions 1000]
 
-False alarms: two policies that do not differ. Their differences are normal, D[s, i] = a[s] + b[i] + e[s, i] (the
-rows say which parts vary, in shares of the mean's variance), or of right and wrong answers that each seed draws
-anew. "flips" is the same policy under two names with different seeds; "flips, seeds" has seeds that also make the
-whole network better or worse; "flips, pictures" has two policies that are good at different pictures. The rates
-must be at most 5%.
+False alarms: two policies that do not differ. Their differences are normal, D[s, i] = a[s] + b[i] + e[s, i]
+(the rows say which parts vary, in shares of the mean's variance), or of right and wrong answers that each
+seed draws anew. "flips" is the same policy under two names with different seeds; "flips, seeds" has seeds
+that also make the whole network better or worse; "flips, pictures" has two policies that are good at
+different pictures. The rates must be at most 5%.
 
 Power: the same with a real difference of 2, 3 and 5 standard errors of the mean; the last row is what a judge
 would find who knew all variances. With 3 seeds much is missed: nobody can know from 3 how much seeds vary.

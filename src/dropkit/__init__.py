@@ -4,7 +4,6 @@ Names are imported when they are first used, so that `import dropkit` and `dropk
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,6 +45,8 @@ __all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version  # costs more than all the rest of this import
+
         return version("dropkit")
     if name not in _HOMES:
         raise AttributeError(f"module 'dropkit' has no attribute {name!r}")

@@ -4,8 +4,11 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-class DropkitError(ValueError):
-    """A mistake in what the user gave. The command prints its message without a traceback and exits with 2."""
+class DropkitError(Exception):
+    """A mistake in what the user gave. The command prints its message without a traceback and exits with 2.
+
+    No ValueError: parsers of command lines catch those and bury the message in their own.
+    """
 
 
 def unknown(what: str, given: str, allowed: Iterable[str]) -> DropkitError:

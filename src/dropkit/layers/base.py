@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from dropkit.masks import Key
@@ -13,7 +14,7 @@ def check_p(p: float) -> float:
     Stricter than torch.nn in two places where the mistake is silent there: True (meant as a switch, read as
     1) and NaN.
     """
-    if isinstance(p, bool) or p < 0 or p > 1 or p != p:
+    if isinstance(p, (bool, np.bool_)) or p < 0 or p > 1 or p != p:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     return float(p)
 
@@ -27,6 +28,11 @@ class DropLayer(nn.Module):
 
     Raises:
         ValueError: p is not from 0 to 1 (also later: `layer.p = 7`).
+
+    >>> layer = DropLayer(0.2)
+    >>> layer.p = 0.3
+    >>> layer
+    DropLayer(p=0.3, inplace=False)
     """
 
     inplace: bool

@@ -13,6 +13,10 @@ def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     """Drop whole channels of (N, C, L) or (C, L); see `Dropout1d`.
 
     Signature as `torch.nn.functional.dropout1d`.
+
+    >>> import torch
+    >>> dropout1d(torch.ones(2, 3, 5), 0.2).shape
+    torch.Size([2, 3, 5])
     """
     return _drop1d(input, _rate(p), training, inplace, None)
 
@@ -21,6 +25,10 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     """Drop whole channels of (N, C, H, W); see `Dropout2d`.
 
     Signature as `torch.nn.functional.dropout2d`.
+
+    >>> import torch
+    >>> dropout2d(torch.ones(2, 3, 5, 7), 0.2).shape
+    torch.Size([2, 3, 5, 7])
     """
     return _drop2d(input, _rate(p), training, inplace, None)
 
@@ -29,6 +37,10 @@ def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     """Drop whole channels of (N, C, D, H, W) or (C, D, H, W); see `Dropout3d`.
 
     Signature as `torch.nn.functional.dropout3d`.
+
+    >>> import torch
+    >>> dropout3d(torch.ones(2, 3, 5, 7, 1), 0.2).shape
+    torch.Size([2, 3, 5, 7, 1])
     """
     return _drop3d(input, _rate(p), training, inplace, None)
 

@@ -7,9 +7,9 @@ from torch import Tensor
 def select(x: Tensor, kept: Tensor, scale: float, inplace: bool) -> Tensor:
     """Return `x * scale` where `kept` is true and zero elsewhere.
 
-    Gradients flow through exactly the kept places. Zero is selected, never multiplied, so an infinity or NaN in a dropped place reaches neither output nor
-    gradient. The product is formed in float32 for half types and rounded once (torch's product with a Python
-    number is).
+    Gradients flow through exactly the kept places. Zero is selected, never multiplied, so an infinity or NaN
+    in a dropped place reaches neither output nor gradient. The product is formed in float32 for half types
+    and rounded once (torch's product with a Python number is).
 
     Args:
         x: the activation.

@@ -7,7 +7,8 @@ from dropkit.masks.keys import Key
 from dropkit.masks.philox import MASK32, philox4x32
 from dropkit.masks.rate import Rate
 
-# Philox blocks handled at once on the CPU: their eight or so words of 64 bits stay in a core's cache.
+# Numbers handled in one operation on the CPU: they stay in a core's cache, and torch wakes its threads only
+# for more, which on small pieces costs more than it saves, above all on a busy machine.
 _PIECE = 1 << 15
 
 
@@ -37,15 +38,15 @@ def keep(samples: int, units: int, rate: Rate, key: Key, device: torch.device | 
     block, ahead = divmod(first, lanes)
     blocks = -(-(ahead + samples * units) // lanes)
     kept = torch.empty(blocks * lanes, dtype=torch.bool, device=device)
-    # A compiler fuses the rounds by itself and a GPU wants them whole; only the CPU's interpreter profits
-    # from pieces.
+    # A compiler fuses the rounds by itself and a GPU wants them whole; only the CPU's interpreter profits.
     whole = torch.compiler.is_compiling() or torch.device(device).type != "cpu"
-    piece = max(blocks, 1) if whole else _PIECE
+    piece = max(kept.numel(), 1) if whole else _PIECE
     for start in range(0, blocks, piece):
         count = min(piece, blocks - start)
         bits = _signed_bits(block + start, count, rate.bits, key, device)
         part = kept[start * lanes : (start + count) * lanes]
-        torch.ge(bits, rate.threshold - (1 << (rate.bits - 1)), out=part)
+        for some, out in zip(bits.split(piece), part.split(piece), strict=True):
+            torch.ge(some, rate.threshold - (1 << (rate.bits - 1)), out=out)
     return kept[ahead : ahead + samples * units].view(samples, units)
 
 
@@ -60,8 +61,8 @@ def _signed_bits(block: int, count: int, bits: int, key: Key, device: torch.devi
     w0, w1, w2, w3 = philox4x32((index.bitwise_and_(MASK32), upper, key.site, key.step), key.words)
     # Word 0 below word 1 in one int64, whose bytes read as int16 or int32 come in the order of the lanes.
     # That is so on little-endian machines, the only ones for which torch is released.
-    pairs = torch.stack(
-        [w1.bitwise_left_shift_(32).bitwise_or_(w0), w3.bitwise_left_shift_(32).bitwise_or_(w2)], 1
-    )
+    pairs = torch.empty(count, 2, dtype=torch.int64, device=device)
     flip = -0x7FFF7FFF7FFF8000 if bits == 16 else -0x7FFFFFFF80000000
-    return pairs.bitwise_xor_(flip).view(torch.int16 if bits == 16 else torch.int32).flatten()
+    for column, (low, high) in enumerate(((w0, w1), (w2, w3))):
+        pairs[:, column] = high.bitwise_left_shift_(32).bitwise_or_(low).bitwise_xor_(flip)
+    return pairs.view(torch.int16 if bits == 16 else torch.int32).flatten()

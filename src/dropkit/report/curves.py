@@ -62,6 +62,11 @@ class PolicyCurves:
         return max((trace.length for trace in self.traces), default=0)
 
 
+def diverged(run: Mapping[str, Any]) -> bool:
+    """Whether the run's loss stopped being a finite number: its record or its summary says so."""
+    return "diverged" in {run.get("status"), (run.get("summary") or {}).get("status")}
+
+
 def read_trace(run: Mapping[str, Any]) -> Trace:
     """Return the curves of a run's record. Errors become percent; losses stay in nats."""
     epochs = [row for row in run.get("epochs") or () if finite(row.get("epoch")) is not None]
@@ -76,7 +81,7 @@ def read_trace(run: Mapping[str, Any]) -> Trace:
     best = finite((run.get("summary") or {}).get("best_epoch"))
     return Trace(
         seed=str(run.get("seed", "")),
-        finished=run.get("status", "finished") == "finished",
+        finished=not diverged(run),
         best_epoch=None if best is None else int(best),
         curves=curves,
     )
@@ -98,9 +103,9 @@ def remarks(policies: Sequence[PolicyCurves]) -> list[str]:
             f"The runs took {lengths} epochs: a mean is drawn only while at least half of its runs go on, "
             "and may step where one of them ends."
         )
-    diverged = sum(not trace.finished for policy in policies for trace in policy.traces)
-    if diverged:
+    failed = sum(not trace.finished for policy in policies for trace in policy.traces)
+    if failed:
         found.append(
-            f"{plural(diverged, 'run')} diverged: drawn faint, left out of the means of those that finished."
+            f"{plural(failed, 'run')} diverged: drawn faint, left out of the means of those that finished."
         )
     return found

@@ -65,14 +65,7 @@ def forest(rows: Sequence[Mapping[str, Any]], metric: str) -> go.Figure | None:
             showarrow=False,
         )
     low, high = _forest_range(known, scale)
-    figure.add_vline(x=0, line={"color": INK, "width": 1.5})
-    figure.add_shape(
-        type="rect", x0=low, x1=0, y0=0, y1=1, yref="paper", fillcolor=BETTER, line_width=0, layer="below"
-    )
-    for text, anchor, shift in (("◀ better", "right", -8), ("worse ▶", "left", 8)):
-        figure.add_annotation(
-            text=text, x=0, xanchor=anchor, xshift=shift, y=1, yref="paper", yanchor="bottom", showarrow=False
-        )
+    _mark_sides(figure, low)
     unit = "nats" if in_nats(metric) else "percentage points"
     above, row_height = 16 * lines + 18, 16 * lines + 42
     _dress(figure, height=row_height * (len(known) - 1) + above + 24 + 30 + 54, top=30)
@@ -81,6 +74,18 @@ def forest(rows: Sequence[Mapping[str, Any]], metric: str) -> go.Figure | None:
         range=[-24 / row_height, len(known) - 1 + above / row_height], visible=False, fixedrange=True
     )
     return figure
+
+
+def _mark_sides(figure: go.Figure, low: float) -> None:
+    """The line at zero, and which side of it is better: lower errors and losses are."""
+    figure.add_vline(x=0, line={"color": INK, "width": 1.5})
+    figure.add_shape(
+        type="rect", x0=low, x1=0, y0=0, y1=1, yref="paper", fillcolor=BETTER, line_width=0, layer="below"
+    )
+    for text, anchor, shift in (("◀ better", "right", -8), ("worse ▶", "left", 8)):
+        figure.add_annotation(
+            text=text, x=0, xanchor=anchor, xshift=shift, y=1, yref="paper", yanchor="bottom", showarrow=False
+        )
 
 
 def _interval_trace(

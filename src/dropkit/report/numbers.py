@@ -53,12 +53,12 @@ def percent(value: Any) -> str:
 
 
 def quantity(value: Any, metric: str) -> str:
-    """Return a value: `error` and `ece` are fractions, shown as percent; `nll` and `gap` are nats."""
-    return decimals(value) if in_nats(metric) else percent(value)
+    """Return a value: `error` as percent; `nll`, `gap` (nats) and `ece` (a fraction) plainly."""
+    return percent(value) if metric == "error" else decimals(value)
 
 
 def difference(value: Any, metric: str) -> str:
-    """Return a difference of two values of the metric: signed, percentage points or nats.
+    """Return a difference of two errors (percentage points) or losses (nats), signed.
 
     >>> difference(-0.0142, "error"), difference(0.2, "nll")
     ('−1.42\\xa0pp', '+0.200\\xa0nats')
@@ -80,7 +80,7 @@ def interval(low: Any, high: Any, metric: str, *, sign: bool = False) -> str:
     bounds = finite(low), finite(high)
     if bounds[0] is None or bounds[1] is None:
         return ""
-    scale, places = (1, 3) if in_nats(metric) else (100, 2)
+    scale, places = (100, 2) if metric == "error" else (1, 3)
     first, last = (decimals(scale * bound, places, sign=sign) for bound in bounds if bound is not None)
     return f"{first} to {last}"
 

@@ -13,9 +13,9 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from dropkit.errors import DropkitError, unknown
+from dropkit.files import make_folder, write_atomic
 from dropkit.report.run import run_view
 from dropkit.report.study import study_view
-from dropkit.runs.files import make_folder, write_atomic
 
 VIEWS = {"study": study_view, "run": run_view}
 

@@ -3,8 +3,8 @@
 BASELINE = "#767b82"
 """The first policy: what the others are measured against."""
 
-# Okabe and Ito, "Color universal design" (2008), without its black (here the baseline's grey) and with its yellow,
-# which is faint on white, last.
+# Okabe and Ito, "Color universal design" (2008), without its black (here the baseline's grey); its yellow,
+# faint on white, comes last.
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 
 INK = "#6b7077"

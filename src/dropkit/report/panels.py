@@ -93,8 +93,8 @@ def gap_block(policies: Sequence[PolicyCurves], counts: str) -> Block | None:
         id="gap",
         title="The gap",
         meaning="Validation loss minus training loss. Near zero the network does as well on new pictures "
-        "as on those it learned from; a line that climbs is a network that overfits more and more. A small gap "
-        "alone is no merit: a network that has learned nothing has none.",
+        "as on those it learned from; a line that climbs is a network that overfits more and more. A "
+        "small gap alone is no merit: a network that has learned nothing has none.",
         panels=[
             Panel(id="gap-figure", figure=drawn, description="The gap over the epochs, one line a policy")
         ],

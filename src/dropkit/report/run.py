@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dropkit.report import numbers, palette
-from dropkit.report.curves import read_policy
+from dropkit.report.curves import diverged, read_policy
 from dropkit.report.facts import page_facts, tested_on, text
 from dropkit.report.panels import gap_block, learning_block
 
@@ -18,14 +18,14 @@ def run_view(record: Mapping[str, Any]) -> dict[str, Any]:
     lines = [read_policy(policy, palette.colour(1), [record])]
     blocks = [learning_block(lines, "n = 1 run."), gap_block(lines, "n = 1 run.")]
     error = numbers.percent((summary.get("test") or {}).get("error"))
-    diverged = record.get("status") == "diverged"
+    failed = diverged(record)
     return {
         **page_facts(record),
         "title": f"{text((record.get('data') or {}).get('name'))}: one run with {policy}",
         "policy": policy,
         "seed": _seed(record),
-        "diverged": diverged,
-        "answer": _answer(error, diverged),
+        "diverged": failed,
+        "answer": _answer(error, failed),
         "recommendation": record.get("recommendation") or None,
         "best_epoch": numbers.whole(summary.get("best_epoch")),
         "epochs": numbers.whole(summary.get("epochs")),
@@ -43,8 +43,8 @@ def _seed(record: Mapping[str, Any]) -> str:
     return text(known)
 
 
-def _answer(error: str, diverged: bool) -> str:
-    if diverged:
+def _answer(error: str, failed: bool) -> str:
+    if failed:
         return "The training diverged: its loss was no longer a finite number."
     if error == numbers.DASH:
         return "The run has no test error yet."
@@ -67,6 +67,6 @@ def _tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
 def _split_row(values: Mapping[str, Any]) -> dict[str, str]:
     return {
         "error": numbers.percent(values.get("error")),
-        "nll": numbers.decimals(values.get("nll")),
-        "ece": numbers.percent(values.get("ece")),
+        "nll": numbers.decimals(values.get("nll", values.get("loss"))),  # the same: cross-entropy in nats
+        "ece": numbers.decimals(values.get("ece")),
     }

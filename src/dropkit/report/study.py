@@ -32,17 +32,19 @@ def study_view(record: Mapping[str, Any]) -> dict[str, Any]:
         )
     metric = "nll" if record.get("metric") == "nll" else "error"
     rows = [_row(policy, index, metric, record) for index, policy in enumerate(policies)]
+    advice = str((record.get("recommendation") or {}).get("sentence") or "")
     answer, rest = headline(str(record.get("verdict") or "The study has no verdict."))
     return {
         **page_facts(record),
         "title": f"{text((record.get('data') or {}).get('name'))}: does dropout pay?",
         "question": str(record.get("question") or "study"),
         "answer": answer,
-        "rest": rest,
+        "rest": rest.replace(advice, "").strip(),  # it stands in full size below
         "recommendation": record.get("recommendation") or None,
         "tiles": _tiles(record, policies, rows, metric),
         "metric": metric,
         "rows": rows,
+        "intervals": any(value["bounds"] for row in rows for value in row["metrics"].values()),
         "legend": [(row["name"], row["colour"]) for row in rows],
         "runs": [_run_row(run) for run in record.get("runs") or ()],
         "tested_on": tested_on(record),
@@ -66,7 +68,7 @@ def headline(paragraph: str) -> tuple[str, str]:
 
 def _row(policy: Mapping[str, Any], index: int, metric: str, record: Mapping[str, Any]) -> dict[str, Any]:
     verdict = policy.get("verdict") or {}
-    recommended = (record.get("recommendation") or {}).get("policy")
+    recommended = (record.get("recommendation") or {}).get("policy") if _judged(record) else None
     return {
         "name": str(policy.get("name", "")),
         "colour": palette.colour(index),
@@ -84,6 +86,12 @@ def _row(policy: Mapping[str, Any], index: int, metric: str, record: Mapping[str
         "epochs": _epochs(policy),
         "doubt": _doubt(verdict),
     }
+
+
+def _judged(record: Mapping[str, Any]) -> bool:
+    """Whether any policy could be judged: where none could, keeping the first is no recommendation."""
+    kinds = {(policy.get("verdict") or {}).get("kind") for policy in record["policies"]}
+    return bool(kinds & {"helps", "hurts", "none"})
 
 
 def _metric(policy: Mapping[str, Any], name: str) -> dict[str, str]:
@@ -220,8 +228,8 @@ def _forest_block(
         id="differences",
         title=f"Difference in {word} to {rows[0]['name']}",
         meaning="Each point is a policy's mean difference, each bar the range in which the true one "
-        "plausibly lies (95\u00a0% interval). A bar that crosses the line at zero leaves open whether there is any "
-        "difference.",
+        "plausibly lies (95\u00a0% interval). A bar that crosses the line at zero leaves open "
+        "whether there is any difference.",
         panels=[
             Panel(
                 id="forest", figure=drawn, description="Differences to the first policy with 95 % intervals"

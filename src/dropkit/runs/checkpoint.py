@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn, optim
 
 from dropkit.errors import DropkitError
-from dropkit.runs.files import write_atomic
+from dropkit.files import write_atomic
 
 
 def save_checkpoint(

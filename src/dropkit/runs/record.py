@@ -21,7 +21,7 @@ from torch import Tensor
 from dropkit.errors import DropkitError
 from dropkit.runs.checkpoint import read_tensors, write_tensors
 from dropkit.runs.config import TrainConfig
-from dropkit.runs.files import make_folder, read_json, write_atomic, write_json
+from dropkit.files import make_folder, read_json, write_atomic, write_json
 
 
 class RunFolder:

@@ -182,8 +182,8 @@ def _divide(
     _check_classes(pictures, np.bincount(head_class, minlength=pictures.classes), len(made) + 1)
     pictures_of = np.bincount(head_class, weights=size, minlength=pictures.classes).astype(np.int64)
     targets = _targets(pictures_of, len(made))
-    # by class; in it the large groups first, while every split can still take them; equals at random
-    sequence = np.lexsort((order[head], -size, head_class))
+    # the large groups first, while every split can still take them; groups of one size at random
+    sequence = np.lexsort((order[head], -size))
     side = np.empty(len(pictures), dtype=np.int64)
     for label in range(pictures.classes):
         members = sequence[head_class[sequence] == label]
@@ -217,7 +217,6 @@ def _targets(count: Indices, made: int) -> Indices:
     """
     percent = _PERCENT * made
     held = _shares(count * percent, 100, (2 * int(count.sum()) * percent + 100) // 200)
-    held = np.clip(held, made, count - 1)
     if made == 1:
         return np.stack([count - held, held], axis=1)
     val = _shares(held, 2, (int(held.sum()) + 1) // 2)

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.errors import DropkitError
-from dropkit.report.page import write_page
 from dropkit.runs.checkpoint import load_checkpoint, read_tensors, save_checkpoint
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.display import Display, training_display
 from dropkit.runs.environment import describe_environment
-from dropkit.runs.files import read_json
+from dropkit.files import read_json
 from dropkit.runs.fitting import Diverged, Fit, build_model
 from dropkit.runs.interrupts import deferred_interrupt
 from dropkit.runs.metrics import ece, error, nll
@@ -109,6 +108,8 @@ def train(
         _finish(folder, fit, failure)
     run = read_run(folder.path)
     if page:
+        from dropkit.report.page import write_page  # plotly takes its time to import, and processes of a study need none
+
         write_page(page_record(run), folder.path / "report.html")
     return run
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dropkit.errors import DropkitError
-from dropkit.runs.files import read_json
+from dropkit.files import read_json
 from dropkit.runs.metrics import per_picture
 from dropkit.runs.record import RunFolder
 from dropkit.runs.training import Run, train_command

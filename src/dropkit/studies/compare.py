@@ -12,7 +12,7 @@ from dropkit.errors import DropkitError, unknown
 from dropkit.report.page import write_page
 from dropkit.runs.config import TrainConfig, safe_name
 from dropkit.runs.display import duration
-from dropkit.runs.files import make_folder, read_json, write_json
+from dropkit.files import make_folder, read_json, write_json
 from dropkit.runs.metrics import METRICS
 from dropkit.runs.pictures import Pictures
 from dropkit.runs.record import RunFolder, refuse_other_fields

@@ -41,8 +41,10 @@ from dropkit.errors import DropkitError
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
+ALPHA = 0.05  # written out, since 1 - 0.95 is a little more in floating point
 MOST_SEEDS = 50
-MOST_PICTURES = 1_000_000
+MOST_PICTURES = 100_000
+_COUNTS = 4_000_000  # of the bootstrap, at a time: 32 MB
 _POWER = 0.8416  # the normal quantile of 0.8: found in 4 of 5 studies
 
 
@@ -110,7 +112,7 @@ class Difference:
         """
         if not 0.0 < level < 1.0:
             raise DropkitError(f"level={level}: an interval's level lies between 0 and 1, for example 0.95")
-        half = self.spread.half_width(self.n_seeds, self.n_pictures, 1.0 - level)
+        half = self.spread.half_width(self.n_seeds, self.n_pictures, round(1.0 - level, 15))
         return self.mean - half, self.mean + half
 
 
@@ -139,7 +141,7 @@ def paired_difference(base: Any, other: Any) -> Difference:
     d = _paired(base, other)
     s, n = d.shape
     mean, spread = float(d.mean()), _spread(d)
-    half = spread.half_width(s, n, 1.0 - LEVEL)
+    half = spread.half_width(s, n, ALPHA)
     parts = spread.seeds + spread.pictures
     share = spread.seeds / parts if parts > 0 else (0.5 if s > 1 else 0.0)
     return Difference(
@@ -162,7 +164,7 @@ def two_way_bootstrap(base: Any, other: Any, *, draws: int = 2000, seed: int = 0
     The definition behind `paired_difference`, for looking at: its variance has the mean
     ((S-1)/S) seeds + ((N-1)/N) pictures + ((S-1)/S) ((N-1)/N) rest in the terms of `Spread`.
 
-    Source: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007), sec. 3.
+    Source: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007).
 
     Example:
         >>> two_way_bootstrap([[0.0, 0.0]], [[1.0, 1.0]], draws=3).tolist()
@@ -172,7 +174,7 @@ def two_way_bootstrap(base: Any, other: Any, *, draws: int = 2000, seed: int = 0
     s, n = d.shape
     rng = np.random.default_rng(seed)
     means = np.empty(draws)
-    chunk = max(1, 4_000_000 // n)  # at most 32 MB of counts at a time
+    chunk = max(1, _COUNTS // n)
     for start in range(0, draws, chunk):
         k = min(chunk, draws - start)
         seeds = rng.multinomial(s, np.full(s, 1.0 / s), size=k)
@@ -199,7 +201,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float |
     mean = float(v.mean())
     if v.size == 1:
         return mean, None, None
-    half = math.sqrt(_t_squared(v.size - 1, (1.0 - LEVEL) / 2.0) * float(v.var(ddof=1)) / v.size)
+    half = math.sqrt(_t_squared(v.size - 1, ALPHA / 2.0) * float(v.var(ddof=1)) / v.size)
     return mean, mean - half, mean + half
 
 
@@ -237,7 +239,7 @@ def holm_intervals(differences: Sequence[Difference], level: float = LEVEL) -> l
     """
     p_values = [d.p_value for d in differences]
     adjusted = holm(p_values)
-    alpha, k = 1.0 - level, len(differences)
+    alpha, k = round(1.0 - level, 12), len(differences)
     found = sum(p < alpha for p in adjusted)
     intervals = [(0.0, 0.0)] * k
     for step, i in enumerate(_order(p_values)):
@@ -246,7 +248,7 @@ def holm_intervals(differences: Sequence[Difference], level: float = LEVEL) -> l
     return intervals
 
 
-def needed_seeds(difference: Difference, alpha: float = 1.0 - LEVEL) -> int | None:
+def needed_seeds(difference: Difference, alpha: float = ALPHA) -> int | None:
     """Return how many seeds, on as many pictures, find an effect as large as the mean in 4 of 5 studies.
 
     For planning, and a guess: few seeds know their own variance badly. To add seeds until a difference shows
@@ -262,10 +264,10 @@ def needed_seeds(difference: Difference, alpha: float = 1.0 - LEVEL) -> int | No
     return next((s for s in numbers if _finds(difference, s, difference.n_pictures, alpha)), None)
 
 
-def needed_pictures(difference: Difference, alpha: float = 1.0 - LEVEL) -> int | None:
+def needed_pictures(difference: Difference, alpha: float = ALPHA) -> int | None:
     """Return how many test pictures, with as many seeds, find an effect that large in 4 of 5 studies.
 
-    Rounded up to two digits. None: more than a million, or no number of them, because the seeds limit it.
+    Rounded up to two digits. None: more than 100,000, or no number, because the seeds limit it.
 
     Example:
         >>> spread = Spread(seeds=1e-6, pictures=1e-4, rest=1e-6)

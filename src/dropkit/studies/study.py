@@ -35,10 +35,10 @@ class Study:
         """Return the policies side by side, with 95% intervals over seeds."""
         table = Table(title=_title(self.record), title_justify="left", box=None, pad_edge=False)
         table.add_column("policy", overflow="fold")
-        for name in ("n", "error", "NLL", "ECE", "gap", "difference to the first", "p (Holm)"):
-            table.add_column(name, justify="right", overflow="fold")
+        for name in ("n", "error", "NLL", "ECE", "gap"):
+            table.add_column(name, justify="right", no_wrap=True)
         for row in self.record["policies"]:
-            table.add_row(*_cells(row, self.record["metric"]))
+            table.add_row(*_cells(row))
         return table
 
     def __str__(self) -> str:
@@ -63,22 +63,15 @@ def _title(record: dict[str, Any]) -> str:
     data = record["data"]
     return (
         f"{data['name']}: {data['train']:,} training, {data['val']:,} validation, {data['test']:,} test pictures; "
-        f"mean over {len(record['seeds'])} seeds, 95% interval"
+        f"mean of {len(record['seeds'])} seeds with its 95% interval"
     )
 
 
-def _cells(row: dict[str, Any], metric: str) -> list[Text]:
+def _cells(row: dict[str, Any]) -> list[Text]:
     figures = row["metrics"]
-    cells = [row["name"], str(row["n"])]
-    cells += [_percent(figures["error"])] + [_figure(figures[name]) for name in ("nll", "ece", "gap")]
-    verdict = row["verdict"]
-    if verdict is None or verdict["difference"] is None:
-        return [Text(cell) for cell in [*cells, "", ""]]
-    scale, digits = (100.0, 2) if metric == "error" else (1.0, 3)
-    mean, low, high = (scale * verdict[key] for key in ("difference", "low", "high"))
-    unit = " points" if metric == "error" else " nats"
-    difference = f"{mean:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
-    return [Text(cell) for cell in [*cells, difference, f"{verdict['p_holm']:.3g}"]]
+    cells = [row["name"], str(row["n"]), _percent(figures["error"])]
+    # Text, not str: rich would read brackets in a policy as markup.
+    return [Text(cell) for cell in [*cells, *(_figure(figures[name]) for name in ("nll", "ece", "gap"))]]
 
 
 def _percent(figure: dict[str, Any]) -> str:

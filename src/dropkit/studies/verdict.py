@@ -9,7 +9,7 @@ from typing import Literal
 
 from dropkit.errors import DropkitError, unknown
 from dropkit.studies.statistics import (
-    LEVEL,
+    ALPHA,
     MOST_PICTURES,
     MOST_SEEDS,
     Difference,
@@ -118,7 +118,7 @@ def judge(
     if base.undertrained or other.undertrained:
         return _undertrained(base, other)
     ends = interval if interval is not None else (difference.low, difference.high)
-    if p_holm < 1.0 - LEVEL:
+    if p_holm < ALPHA:
         return _found(difference.mean, ends, metric, base, other, comparisons)
     return _no_evidence(difference, ends, metric, base, other, comparisons)
 
@@ -253,7 +253,7 @@ def _interval(unit: _Unit, low: float, high: float, comparisons: int) -> str:
 def _what_settles(d: Difference, unit: _Unit, comparisons: int) -> str:
     if d.n_seeds == 1:
         return "One seed cannot tell how much seeds matter: compare with 5 seeds."
-    alpha = (1.0 - LEVEL) / comparisons
+    alpha = ALPHA / comparisons
     seeds, pictures = needed_seeds(d, alpha), needed_pictures(d, alpha)
     effect = f"an effect of {unit.amount(abs(d.mean))}"
     if seeds is None and pictures is None:
@@ -327,15 +327,17 @@ def _keep(base: PolicyRuns, kinds: Sequence[Kind]) -> str:
             if base.name == "none"
             else f"Keep {base.name}: all others hurt."
         )
-    open_ = sum(kind in ("undertrained", "diverged") for kind in kinds)
-    if open_:
-        judged = f"{open_} of {_count(len(kinds), 'other policy', 'other policies')} could not be judged"
+    unjudged = sum(kind in ("undertrained", "diverged") for kind in kinds)
+    if unjudged == len(kinds):
+        return f"Keep {base.name} for now: no other policy could be judged."
+    if unjudged:
+        judged = f"{unjudged} of {len(kinds)} policies could not be judged"
         return f"Keep {base.name} for now: no evidence that {what} pays here, but {judged}."
     return f"Keep {base.name}: no evidence that {what} pays here."
 
 
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+def _count(number: int, one: str) -> str:
+    return f"{number:,} {one}{'' if number == 1 else 's'}"
 
 
 def _and(names: Sequence[str]) -> str:

@@ -1,0 +1,71 @@
+"""TrainConfig refuses what cannot be trained, and names folders so that the same options find them again."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dropkit.errors import DropkitError
+from dropkit.runs.config import HOW_FIELDS, TrainConfig, safe_name
+
+DEFAULT = TrainConfig(data="digits")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("epochs", 0, "a whole number at least 1"),
+        ("epochs", 2.5, "a whole number"),
+        ("epochs", True, "a whole number"),
+        ("patience", 0, "at least 1"),
+        ("max_epochs", -3, "at least 1"),
+        ("batch_size", 0, "at least 1"),
+        ("min_steps", -1, "at least 0"),
+        ("seed", -1, "at least 0"),
+        ("lr", 0.0, "greater than 0"),
+        ("lr", float("nan"), "greater than 0"),
+        ("weight_decay", -1e-4, "at least 0"),
+        ("momentum", 1.5, "at most 1"),
+        ("max_train", 0, "at least 1"),
+        ("threads", 0, "at least 1"),
+    ],
+)
+def test_a_number_out_of_range_is_named_with_its_value_and_what_is_allowed(field, value, allowed):
+    with pytest.raises(DropkitError, match=f"{field} must be .*{allowed}.*but got {value!r}"):
+        TrainConfig(data="digits", **{field: value})
+
+
+def test_unknown_choices_are_named_with_the_nearest():
+    with pytest.raises(DropkitError, match=r"unknown optimizer 'adamm'.*Did you mean 'adam'\?"):
+        TrainConfig(data="digits", optimizer="adamm")
+    with pytest.raises(DropkitError, match="unknown precision 'float16'"):
+        TrainConfig(data="digits", precision="float16")
+    with pytest.raises(DropkitError, match="dropout must be a policy"):
+        TrainConfig(data="digits", dropout=" ")
+
+
+def test_learning_rate_and_budget_have_their_defaults():
+    assert [TrainConfig(data="x", optimizer=o).learning_rate for o in ("adam", "adamw", "sgd")] == [1e-3, 1e-3, 0.05]
+    assert TrainConfig(data="x", lr=0.3).learning_rate == 0.3
+    assert (DEFAULT.budget, TrainConfig(data="x", epochs=7).budget) == (200, 7)
+
+
+def test_the_same_options_give_the_same_folder_and_every_other_option_another():
+    assert DEFAULT.folder() == TrainConfig(data="digits").folder()
+    others = {"data": "other", "dropout": "none", "seed": 1, "epochs": 3, "lr": 0.1, "optimizer": "sgd", "max_train": 99}
+    folders = {str(dataclasses.replace(DEFAULT, **{name: value}).folder()) for name, value in others.items()}
+    assert len(folders | {str(DEFAULT.folder())}) == len(others) + 1
+
+
+def test_where_and_how_fast_do_not_belong_to_the_identity():
+    assert dataclasses.replace(DEFAULT, threads=1, device="cpu", out="x").identity() == DEFAULT.identity()
+    assert set(DEFAULT.identity()) == {field.name for field in dataclasses.fields(TrainConfig)} - HOW_FIELDS
+
+
+@given(st.text(max_size=200))
+def test_a_safe_name_stays_in_its_folder(text):
+    name = safe_name(text)
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._=+,-")
+    assert not name.startswith(".")
+    assert len(name) <= 120

@@ -1,0 +1,160 @@
+"""The loop: what a step does, when training stops, what is measured."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dropkit.errors import DropkitError
+from dropkit.layers.keyed import keyed
+from dropkit.runs.fitting import Diverged, Fit, pick_device, pick_precision
+from dropkit.runs.training import load_data
+
+
+@pytest.fixture(scope="module")
+def digits():
+    from dropkit.runs.config import TrainConfig
+
+    return load_data(TrainConfig(data="digits"))
+
+
+def fit_of(config, data):
+    return Fit(dataclasses.replace(config, precision="float32"), *data)
+
+
+def test_seed_alone_decides_the_initial_weights(short, digits):
+    first = fit_of(short(dropout="none"), digits).model.state_dict()
+    torch.manual_seed(123)  # the global generator does not enter
+    same = fit_of(short(dropout="fc=0.5"), digits).model.state_dict()
+    other = fit_of(short(dropout="none", seed=1), digits).model.state_dict()
+    assert all(torch.equal(first[key], same[key]) for key in first)
+    assert not any(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_the_global_generator_is_left_as_it_was(short, digits):
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    fit = fit_of(short(), digits)
+    fit.run_epoch()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_step_is_adams_on_the_thinned_networks_cross_entropy(short, digits):
+    """Two steps by hand, with the same batches and masks, give the same weights."""
+    config = short(dropout="fc=0.5", seed=3, weight_decay=0.01)
+    fit, hand = fit_of(config, digits), fit_of(config, digits)
+    assert fit.train_epoch(most_steps=2) == 256
+    optimizer = torch.optim.Adam(hand.model.parameters(), lr=1e-3, weight_decay=0.01)
+    hand.model.train()
+    for step, indices in zip(range(2), hand.data.epoch(3, 0, 128), strict=False):
+        x, y = hand.data.read(indices)
+        with keyed(hand.model, seed=3, step=step):
+            loss = F.cross_entropy(hand.model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    states = fit.model.state_dict(), hand.model.state_dict()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize(("name", "family"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_the_optimizer_is_the_one_that_was_asked_for(short, digits, name, family):
+    optimizer = fit_of(short(optimizer=name, lr=0.25, weight_decay=0.125, momentum=0.5), digits).optimizer
+    assert type(optimizer) is family
+    group = optimizer.param_groups[0]
+    assert (group["lr"], group["weight_decay"]) == (0.25, 0.125)
+    if name == "sgd":
+        assert (group["nesterov"], group["momentum"]) == (True, 0.5)
+
+
+def test_training_is_in_train_mode_and_measuring_in_eval_mode(short, digits):
+    fit = fit_of(short(dropout="fc=0.9"), digits)
+    modes = []
+    fit.model.register_forward_hook(lambda module, args, output: modes.append((module.training, len(output))))
+    fit.run_epoch()
+    n_val = len(fit.data.val)
+    assert [training for training, _ in modes] == [True] * fit.data.steps(128) + [False, False]
+    assert [n for training, n in modes if not training] == [n_val, n_val]
+
+
+def test_the_row_holds_what_the_weights_give(short, digits):
+    fit = fit_of(short(), digits)
+    row = fit.run_epoch()
+    x, y = fit.data.read(fit.data.val)
+    logits = fit.model.eval()(x)
+    assert row["val_loss"] == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-6)
+    assert row["val_error"] == pytest.approx((logits.argmax(1) != y).float().mean().item(), rel=1e-6)
+    x, y = fit.data.read(fit.data.train_probe)
+    assert row["train_loss"] == pytest.approx(F.cross_entropy(fit.model(x), y).item(), rel=1e-6)
+    assert (row["epoch"], row["step"]) == (1, fit.data.steps(128))
+
+
+def test_the_best_epochs_weights_are_kept(short, digits):
+    fit = fit_of(short(epochs=100, lr=0.03), digits)  # so fast that the validation loss goes up and down
+    snapshots = []
+    while fit.progress.epoch < 12:
+        fit.run_epoch()
+        snapshots.append({key: value.clone() for key, value in fit.model.state_dict().items()})
+    losses = [row["val_loss"] for row in fit.progress.rows]
+    best = int(np.argmin(losses))
+    assert best < 11, "the last epoch must not be the best for this to test anything"
+    assert fit.progress.best_epoch == best + 1
+    assert all(torch.equal(fit.best[key], snapshots[best][key]) for key in fit.best)
+
+
+@pytest.mark.parametrize(
+    ("progress", "done"),
+    [
+        ({"epoch": 19, "best_epoch": 10, "step": 1000}, False),  # patience not yet used up
+        ({"epoch": 20, "best_epoch": 10, "step": 999}, False),  # too few steps
+        ({"epoch": 20, "best_epoch": 10, "step": 1000}, True),
+        ({"epoch": 199, "best_epoch": 198, "step": 5000}, False),
+        ({"epoch": 200, "best_epoch": 200, "step": 5000}, True),  # the budget
+    ],
+)
+def test_when_training_stops_at_a_plateau(short, digits, progress, done):
+    fit = fit_of(short(epochs=None), digits)
+    vars(fit.progress).update(progress)
+    assert fit.finished() is done
+
+
+def test_a_fixed_number_of_epochs_knows_no_patience(short, digits):
+    fit = fit_of(short(epochs=30), digits)
+    vars(fit.progress).update(epoch=29, best_epoch=1, step=10_000)
+    assert not fit.finished()
+    fit.progress.epoch = 30
+    assert fit.finished()
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_its_step(short, digits):
+    fit = fit_of(short(), digits)
+    fit.run_epoch()
+    with torch.no_grad():
+        fit.data.inverse_std.fill_(math.nan)
+    with pytest.raises(Diverged) as raised:
+        fit.run_epoch()
+    assert raised.value.step == fit.data.steps(128) + 1
+    assert fit.progress.best_epoch == 1
+    assert fit.best
+
+
+def test_devices_and_precision():
+    assert pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(DropkitError, match="device 'gpu' is not to be had here.*--device cpu"):
+        pick_device("gpu")
+    assert pick_precision("float32", torch.device("cpu")) == torch.float32
+    assert pick_precision("bfloat16", torch.device("cpu")) == torch.bfloat16
+    assert pick_precision("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
+
+
+def test_bfloat16_keeps_the_weights_in_float32_and_learns(short, digits):
+    fit = Fit(short(precision="bfloat16", dropout="none"), *digits)
+    seen = set()
+    fit.model.register_forward_hook(lambda module, args, output: seen.add(output.dtype))
+    first, second = fit.run_epoch(), fit.run_epoch()
+    assert seen == {torch.bfloat16}
+    assert all(p.dtype == torch.float32 for p in fit.model.parameters())
+    assert second["val_loss"] < first["val_loss"] < math.log(10)

@@ -1,0 +1,35 @@
+"""A run's folder: a crash in the middle of a line, and configs that differ."""
+
+import pytest
+
+from dropkit.errors import DropkitError
+from dropkit.runs.record import RunFolder, refuse_other_fields
+
+
+def test_a_line_that_a_crash_cut_off_is_left_out(tmp_path):
+    folder = RunFolder(tmp_path)
+    for epoch in (1, 2, 3):
+        folder.append_metrics({"epoch": epoch})
+    with folder.metrics.open("a") as file:
+        file.write('{"epoch": 4, "val_lo')
+    assert [row["epoch"] for row in folder.read_metrics()] == [1, 2, 3]
+    assert folder.keep_metrics(2) == [{"epoch": 1}, {"epoch": 2}]
+    folder.append_metrics({"epoch": 3})
+    assert [row["epoch"] for row in folder.read_metrics()] == [1, 2, 3]
+
+
+def test_no_metrics_yet(tmp_path):
+    assert RunFolder(tmp_path).read_metrics() == []
+    assert RunFolder(tmp_path).keep_metrics(0) == []
+
+
+def test_every_field_that_differs_is_named(tmp_path):
+    refuse_other_fields(tmp_path, {"a": 1, "b": [1, 2], "extra": 0}, {"a": 1, "b": (1, 2)})
+    with pytest.raises(DropkitError, match="a is 1 there and 2 here; b is None there and 'x' here"):
+        refuse_other_fields(tmp_path, {"a": 1}, {"a": 2, "b": "x"})
+
+
+def test_a_file_where_the_folder_should_be(tmp_path, short):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(DropkitError, match="is a file: give a folder"):
+        RunFolder(tmp_path / "run").require_same(short())

@@ -1,0 +1,229 @@
+"""A run on disk: what it holds, how it goes on, what it refuses."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from dropkit.errors import DropkitError
+from dropkit.runs import training
+from dropkit.runs.fitting import Fit
+from dropkit.runs.metrics import error, nll
+from dropkit.runs.record import RunFolder
+from dropkit.runs.training import read_run, train, train_command
+
+FILES = {
+    "config.json",
+    "environment.json",
+    "split.json",
+    "metrics.jsonl",
+    "model.safetensors",
+    "test.safetensors",
+    "summary.json",
+    "report.html",
+}
+
+
+def files_of(folder):
+    """Every file but those that hold times."""
+    names = ("model.safetensors", "test.safetensors", "config.json", "split.json")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def timeless(rows):
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
+
+
+def test_a_finished_run_holds_its_record(short, tmp_path):
+    run = train(short(), progress=False)
+    assert set(os.listdir(run.folder)) == FILES
+    assert [row["epoch"] for row in run.epochs] == [1, 2]
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert {"python", "torch", "dropkit", "cpu", "threads", "device", "precision", "revision"} <= set(environment)
+    assert environment["torch"] == torch.__version__
+    split = json.loads((run.folder / "split.json").read_text())
+    assert (len(split["train"]), len(split["val"]), len(split["test"])) == (1258, 270, 269)
+    assert "pickle" not in str(os.listdir(run.folder))
+
+
+def test_the_summary_is_what_the_kept_weights_give(short):
+    run = train(short(precision="float32", epochs=3), progress=False)
+    fit = Fit(run.config, *training.load_data(run.config))
+    logits = run.model()(fit.data.read(fit.data.test)[0]).detach()
+    stored, labels = run.test_predictions()
+    torch.testing.assert_close(stored, logits)
+    assert torch.equal(labels, fit.data.labels[fit.data.test])
+    figures = run.summary["test"]
+    assert figures["error"] == error(stored.numpy(), labels.numpy())
+    assert figures["nll"] == pytest.approx(nll(stored.numpy(), labels.numpy()))
+    best = min(run.epochs, key=lambda row: row["val_loss"])
+    assert run.summary["best_epoch"] == best["epoch"]
+    assert run.summary["gap"] == best["val_loss"] - best["train_loss"]
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("where", ["before the metrics", "before the checkpoint", "after the checkpoint", "in the epoch"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_stopped_run_goes_on_to_the_same_bits(short, tmp_path, monkeypatch, where, optimizer):
+    config = dict(model="cnn", epochs=4, dropout="conv=0.1,fc=0.5", optimizer=optimizer)
+    whole = train(short(**config, out=str(tmp_path / "whole")), progress=False)
+    calls = {"before the metrics": "append_metrics", "after the checkpoint": "append_metrics"}
+    with monkeypatch.context() as patch:
+        count = 0
+
+        def stop_at_the_third(original):
+            def wrapped(*args, **kwargs):
+                nonlocal count
+                count += 1
+                if count == 3:
+                    raise Stopped
+                return original(*args, **kwargs)
+
+            return wrapped
+
+        if where in calls:
+            patch.setattr(RunFolder, calls[where], stop_at_the_third(RunFolder.append_metrics))
+        elif where == "before the checkpoint":
+            patch.setattr(training, "save_checkpoint", stop_at_the_third(training.save_checkpoint))
+        else:
+            patch.setattr(Fit, "train_step", stop_at_the_third(Fit.train_step))
+        with pytest.raises(Stopped):
+            train(short(**config), progress=False)
+    folder = RunFolder(tmp_path / "run")
+    assert folder.begun
+    assert not folder.finished
+    resumed = train(short(**config), progress=False)
+    assert timeless(resumed.epochs) == timeless(whole.epochs)
+    first, second = files_of(whole.folder), files_of(resumed.folder)
+    first.pop("config.json"), second.pop("config.json")  # the folder's own name differs
+    assert first == second
+
+
+def test_a_run_killed_while_it_trains_goes_on_to_the_same_bits(short, tmp_path):
+    config = short(epochs=None, min_steps=0, patience=3, dropout="fc=0.5", seed=2)
+    words = train_command(config).split()[1:]
+    child = subprocess.Popen([sys.executable, "-m", "dropkit", *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    folder = RunFolder(tmp_path / "run")
+    deadline = time.monotonic() + 60
+    while not folder.checkpoint.is_file() and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert folder.begun
+    assert not folder.finished
+    resumed = train(config, progress=False)
+    whole = train(short(epochs=None, min_steps=0, patience=3, dropout="fc=0.5", seed=2, out=str(tmp_path / "b")), progress=False)
+    assert timeless(resumed.epochs) == timeless(whole.epochs)
+    assert (resumed.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
+
+
+def test_a_finished_run_is_read_and_not_repeated(short, monkeypatch):
+    first = train(short(), progress=False)
+    monkeypatch.setattr(training, "Fit", None)
+    again = train(short(), progress=False)
+    assert again.repeated
+    assert not first.repeated
+    assert (again.summary, again.epochs, again.config) == (first.summary, first.epochs, first.config)
+
+
+def test_another_config_in_the_folder_is_refused_naming_the_field(short):
+    train(short(), progress=False)
+    with pytest.raises(DropkitError, match="dropout is 'fc=0.5' there and 'none' here.*--out"):
+        train(short(dropout="none"), progress=False)
+    with pytest.raises(DropkitError, match="epochs is 2 there and 3 here; seed is 0 there and 1 here"):
+        train(short(epochs=3, seed=1), progress=False)
+
+
+def test_a_folder_that_holds_something_else_is_refused(short, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("precious")
+    with pytest.raises(DropkitError, match="holds something else"):
+        train(short(), progress=False)
+    assert os.listdir(tmp_path / "run") == ["thesis.tex"]
+
+
+def test_changed_data_are_refused_on_resume(short, tmp_path, monkeypatch):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    path = tmp_path / "data.npz"
+    images, labels = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), np.arange(60) % 2
+    np.savez(path, train_images=images, train_labels=labels)
+    monkeypatch.setattr(training, "_finish", lambda *args: (_ for _ in ()).throw(Stopped))
+    with pytest.raises(Stopped):
+        train(short(data=str(path)), progress=False)
+    np.savez(path, train_images=images[::-1], train_labels=labels[::-1])
+    with pytest.raises(DropkitError, match="have changed since the run"):
+        train(short(data=str(path)), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": "no/such/folder"}, "no/such/folder"),
+        ({"model": "resnet"}, "unknown model 'resnet'"),
+        ({"dropout": "conv=0.1"}, "unknown site"),
+        ({"device": "cuda:99"}, "device 'cuda:99' is not to be had"),
+        ({"max_train": 10**6}, "1,258|1258"),
+    ],
+)
+def test_bad_input_writes_nothing(short, tmp_path, changes, message):
+    with pytest.raises(DropkitError, match=message):
+        train(short(**changes), progress=False)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_run_that_diverges_says_at_which_step_and_keeps_the_best_model(short, monkeypatch):
+    original = Fit.train_step
+
+    def explode(self, x, y):
+        loss = original(self, x, y)
+        return loss * math.nan if self.progress.step == 16 else loss
+
+    monkeypatch.setattr(Fit, "train_step", explode)
+    run = train(short(epochs=5), progress=False)
+    assert run.diverged
+    assert "step 17" in run.summary["reason"]
+    assert (run.summary["epochs"], run.summary["best_epoch"]) == (1, 1)
+    assert run.summary["test"]["n"] == 269
+    assert "Try a lower --lr; the model of epoch 1 is kept" in str(run)
+    assert (run.folder / "model.safetensors").is_file()
+
+
+def test_a_run_that_diverges_at_once_has_no_model(short, monkeypatch):
+    monkeypatch.setattr(Fit, "train_step", lambda self, x, y: torch.tensor(math.inf))
+    run = train(short(), progress=False)
+    assert (run.diverged, run.summary["test"], run.summary["best_epoch"]) == (True, None, None)
+    assert "step 1" in str(run)
+    assert not (run.folder / "model.safetensors").exists()
+    assert (run.folder / "report.html").is_file()
+
+
+def test_the_command_that_repeats_a_run_names_what_differs_from_the_defaults(short):
+    assert train_command(short(dropout="a b", lr=0.1)).startswith("dropkit train digits --model mlp --epochs 2 --lr 0.1")
+    assert "'a b'" in train_command(short(dropout="a b"))
+
+
+def test_reading_a_folder_without_a_run_is_an_error(tmp_path):
+    with pytest.raises(DropkitError, match="holds no finished run"):
+        read_run(tmp_path)
+
+
+def test_fewer_threads_than_before_are_noted(short, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_finish", lambda *args: (_ for _ in ()).throw(Stopped))
+        with pytest.raises(Stopped):
+            train(short(), progress=False)
+    train(short(threads=2), progress=False)
+    said = capsys.readouterr().err
+    assert "threads 1 then, 2 now" in said
+    assert "going on after epoch 2" in said

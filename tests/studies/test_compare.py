@@ -1,0 +1,188 @@
+"""The comparison, end to end on the digits: pairing, going on, refusing, the record."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from dropkit.errors import DropkitError
+from dropkit.runs.config import TrainConfig
+from dropkit.runs.metrics import per_picture
+from dropkit.runs.training import read_run
+from dropkit.studies import compare as module
+from dropkit.studies.compare import compare
+from dropkit.studies.statistics import paired_difference
+
+
+def configs(*policies, **changes):
+    given = {"data": "digits", "model": "mlp", "epochs": 3, "precision": "float32", "threads": 1}
+    return [TrainConfig(**{**given, **changes}, dropout=policy) for policy in policies]
+
+
+def study_of(out, *policies, seeds=3, metric="error", **changes):
+    return compare(configs(*policies, **changes), seeds=seeds, metric=metric, workers=1, out=out, progress=False)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return study_of(tmp_path_factory.mktemp("study") / "out", "none", "fc=0.5", "fc=0.97")
+
+
+def test_the_record_holds_every_policy_and_run(study):
+    record = study.record
+    assert [row["name"] for row in record["policies"]] == ["none", "fc=0.5", "fc=0.97"]
+    assert [(run["policy"], run["seed"]) for run in record["runs"]] == [
+        (policy, seed) for policy in ("none", "fc=0.5", "fc=0.97") for seed in (0, 1, 2)
+    ]
+    assert json.loads((study.folder / "study.json").read_text()) == json.loads(json.dumps(record))
+    assert study.page.is_file()
+    assert record["policies"][0]["verdict"] is None
+    assert all(row["n"] == 3 for row in record["policies"])
+
+
+def test_equal_seeds_share_split_and_initial_weights(study):
+    runs = {(run["policy"], run["seed"]): read_run(study.folder / run["folder"]) for run in study.record["runs"]}
+    splits = {(run.folder / "split.json").read_bytes() for run in runs.values()}
+    assert len(splits) == 1
+    labels = [run.test_predictions()[1] for run in runs.values()]
+    assert all(torch.equal(labels[0], other) for other in labels)
+
+
+def test_the_figures_are_those_of_the_runs_on_disk(study):
+    values = {}
+    for run in study.record["runs"]:
+        logits, labels = read_run(study.folder / run["folder"]).test_predictions()
+        values.setdefault(run["policy"], []).append(per_picture(logits.numpy(), labels.numpy(), "error"))
+    for row in study.record["policies"]:
+        assert row["metrics"]["error"]["mean"] == pytest.approx(np.mean(values[row["name"]]), abs=1e-12)
+    difference = paired_difference(np.stack(values["none"]), np.stack(values["fc=0.97"]))
+    verdict = study.record["policies"][2]["verdict"]
+    assert verdict["difference"] == difference.mean
+    assert verdict["p_value"] == difference.p_value
+    assert verdict["p_holm"] >= difference.p_value
+    assert verdict["difference"] > 0.05  # .97 dropped cannot have learned the digits in 3 epochs
+
+
+def test_short_trainings_are_told_to_train_longer(study):
+    assert {row["verdict"]["kind"] for row in study.record["policies"][1:]} == {"undertrained"}
+    assert study.recommendation["policy"] == "none"
+    assert study.recommendation["command"].startswith("dropkit train digits --model mlp --epochs 3")
+
+
+def test_a_study_prints_its_table_verdicts_and_next_command(study):
+    text = str(study)
+    for word in ("none", "fc=0.97", "NLL", "ECE", "gap", "Next: dropkit train digits"):
+        assert word in text
+    assert study.record["policies"][1]["verdict"]["sentence"][:40] in text
+
+
+def test_a_finished_study_repeats_no_training(study, monkeypatch):
+    monkeypatch.setattr(module.LocalProcesses, "map", lambda self, configs: iter(()) if not configs else pytest.fail())
+    again = study_of(study.folder, "none", "fc=0.5", "fc=0.97")
+    assert again.record["trained"] == 0
+    assert again.record["policies"] == study.record["policies"]
+
+
+def test_more_seeds_keep_the_runs_there_are(tmp_path):
+    first = study_of(tmp_path, "none", "fc=0.5", epochs=1)
+    times = {path.name: (path / "summary.json").stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
+    more = study_of(tmp_path, "none", "fc=0.5", epochs=1, seeds=4)
+    assert (first.record["trained"], more.record["trained"]) == (6, 2)
+    assert more.record["seeds"] == [0, 1, 2, 3]
+    assert all((tmp_path / "runs" / name / "summary.json").stat().st_mtime_ns == t for name, t in times.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [({"metric": "nll"}, "metric is 'error' there and 'nll' here"), ({"epochs": 2}, "epochs is 3 there and 2 here")],
+)
+def test_another_study_in_the_folder_is_refused(study, changes, field):
+    with pytest.raises(DropkitError, match=field):
+        study_of(study.folder, "none", "fc=0.5", "fc=0.97", **changes)
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(DropkitError, match="holds something else"):
+        study_of(tmp_path, "none", "fc=0.5")
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_the_metric_that_was_declared_decides(tmp_path):
+    study = study_of(tmp_path / "s", "none", "fc=0.9", metric="nll", epochs=1)
+    row = study.record["policies"][1]
+    means = [policy["metrics"]["nll"]["mean"] for policy in study.record["policies"]]
+    assert row["verdict"]["difference"] == pytest.approx(means[1] - means[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda out: compare(configs("none"), out=out), "at least two policies"),
+        (lambda out: compare(configs("none", "none"), out=out), "'none' is given twice"),
+        (lambda out: compare(configs("none", "fc=0.5"), seeds=2, out=out), "seeds must be at least 3, but got 2"),
+        (lambda out: compare(configs("none", "fc=0.5"), seeds=3, budget="5m", out=out), "not both"),
+        (lambda out: compare(configs("none", "fc=0.5"), budget="soon", out=out), "budget must be a time"),
+        (lambda out: compare(configs("none", "fc=0.5"), metric="eror", out=out), "unknown metric 'eror'.*'error'"),
+        (lambda out: compare(configs("none", "fcc=0.5"), out=out), "unknown site"),
+        (lambda out: compare(configs("none", "fc=0.5", data="nowhere"), out=out), "nowhere"),
+        (
+            lambda out: compare([*configs("none"), *configs("fc=0.5", lr=0.1)], out=out),
+            "lr is None for 'none' and 0.1 for 'fc=0.5'",
+        ),
+    ],
+)
+def test_bad_input_writes_nothing(tmp_path, call, message):
+    with pytest.raises(DropkitError, match=message):
+        call(tmp_path / "study")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_budget_of_time_buys_seeds_and_is_remembered(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "estimate", lambda *args: module.Estimate(seconds=4.0, epochs=1))
+    two = configs("none", "fc=0.5", epochs=1)
+    study = compare(two, budget="35s", workers=1, out=tmp_path, progress=False)
+    assert study.record["seeds"] == [0, 1, 2, 3]  # 8 s a seed
+    again = compare(two, workers=1, out=tmp_path, progress=False)  # as many as there were, not the default
+    assert (again.record["seeds"], again.record["trained"]) == ([0, 1, 2, 3], 0)
+
+
+def test_a_policy_whose_training_diverges_gets_no_verdict_and_is_not_recommended(tmp_path, monkeypatch):
+    from dropkit.runs.fitting import Fit
+
+    original = Fit.train_step
+
+    def explode(self, x, y):
+        bad = self.config.dropout == "fc=0.5" and self.config.seed == 1
+        return original(self, x, y) * (float("nan") if bad else 1.0)
+
+    monkeypatch.setattr(Fit, "train_step", explode)
+    study = study_of(tmp_path, "none", "fc=0.5", epochs=1)
+    row = study.record["policies"][1]
+    assert (row["diverged"], row["n"], row["verdict"]["kind"]) == (1, 2, "diverged")
+    assert study.recommendation["policy"] == "none"
+
+
+def test_a_killed_study_goes_on_with_the_same_command(tmp_path):
+    words = ["compare", "digits", "--model", "mlp", "--epochs", "25", "--threads", "1", "--policies", "none", "fc=0.5", "--seeds", "3"]
+    words += ["--out", str(tmp_path / "s"), "--workers", "2"]
+    command = [sys.executable, "-m", "dropkit", *words]
+    child = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    runs, deadline = tmp_path / "s" / "runs", time.monotonic() + 120
+    while len(list(runs.glob("*/summary.json"))) < 2 and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    finished = {path: path.stat().st_mtime_ns for path in runs.glob("*/summary.json")}
+    assert 2 <= len(finished) < 6
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{6 - len(finished)} training" in done.stderr
+    assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
+    assert len(list(runs.glob("*/summary.json"))) == 6

@@ -1,0 +1,43 @@
+"""Estimates: budgets of time, and seeds that fit into them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dropkit.errors import DropkitError
+from dropkit.runs.config import TrainConfig
+from dropkit.runs.training import load_data
+from dropkit.studies.estimate import estimate, expected_epochs, parse_budget, seeds_within
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("20m", 1200), ("1h30m", 5400), ("90s", 90), ("1.5H", 5400), (" 2m ", 120)])
+def test_budgets_are_read(text, seconds):
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "20", "m", "20 minutes", "-5m", "0m", "5m3", "1d", "nan"])
+def test_other_budgets_are_refused(text):
+    with pytest.raises(DropkitError, match="such as 20m, 1h30m or 90s, but got"):
+        parse_budget(text)
+
+
+@given(st.floats(1, 1e6), st.floats(0.1, 1e5))
+def test_seeds_fit_into_the_budget_but_never_below_three(budget, cost):
+    seeds = seeds_within(budget, cost, low=3, high=30)
+    assert 3 <= seeds <= 30
+    assert seeds == 3 or seeds * cost <= budget
+    assert seeds == 30 or (seeds + 1) * cost > budget * (1 - 1e-12)
+
+
+def test_expected_epochs():
+    assert expected_epochs(TrainConfig(data="x", epochs=7), steps=3) == 7
+    assert expected_epochs(TrainConfig(data="x"), steps=399) == 20
+    assert expected_epochs(TrainConfig(data="x"), steps=16) == 63
+    assert expected_epochs(TrainConfig(data="x"), steps=1) == 200
+
+
+def test_an_estimate_times_real_steps(short):
+    config = short(model="mlp", epochs=5)
+    one = estimate(config, load_data(config), threads=1)
+    assert one.epochs == 5
+    assert one.seconds > 0

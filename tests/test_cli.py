@@ -1,0 +1,126 @@
+"""The command as a user meets it: exit codes, messages, JSON, Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dropkit import cli
+from dropkit.runs.fitting import Fit
+
+SHORT = ["--model", "mlp", "--epochs", "1", "--threads", "1"]
+
+
+def run(capfd, *words):
+    """Return (exit code, standard output, standard error) of the command."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(word) for word in words])
+    said = capfd.readouterr()
+    return ended.value.code, said.out, said.err
+
+
+def test_train_prints_the_outcome_and_where_it_is_kept(capfd, tmp_path):
+    code, out, err = run(capfd, "train", "digits", *SHORT, "--out", tmp_path / "run")
+    assert code == 0
+    assert "test error" in out
+    assert f"kept in {tmp_path / 'run'}" in out
+    assert "epoch 1/1" in err
+    code, out, err = run(capfd, "train", "digits", *SHORT, "--out", tmp_path / "run")
+    assert code == 0
+    assert out.startswith("already finished; nothing was trained")
+
+
+def test_json_is_all_that_standard_output_holds(capfd, tmp_path):
+    code, out, _ = run(capfd, "train", "digits", *SHORT, "--out", tmp_path / "run", "--json")
+    assert (code, json.loads(out)["status"]) == (0, "finished")
+    words = ("compare", "digits", *SHORT, "--policies", "none", "fc=0.5", "--seeds", 3, "--workers", 1)
+    code, out, err = run(capfd, *words, "--out", tmp_path / "study", "--json")
+    assert (code, json.loads(out)["kind"]) == (0, "study")
+    assert "6 trainings, about" in err
+
+
+def test_compare_prints_table_verdict_recommendation_and_page(capfd, tmp_path):
+    words = ("compare", "digits", *SHORT, "--policies", "none", "fc=0.5", "--seeds", 3, "--workers", 1)
+    code, out, _ = run(capfd, *words, "--out", tmp_path / "study")
+    assert code == 0
+    for text in ("none", "fc=0.5", "NLL", "Next: dropkit train digits", f"page: {tmp_path / 'study' / 'report.html'}"):
+        assert text in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "nowhere.npz"], "nowhere.npz"),
+        (["train", "digits", "--model", "cn"], "unknown model 'cn': allowed are cnn, bn-cnn, mlp. Did you mean 'cnn'?"),
+        (["train", "digits", "--dropout", "fc=2"], "from 0 to 1, but got 2"),
+        (["train", "digits", "--dropout", "cov=0.2"], "Did you mean 'conv'?"),
+        (["train", "digits", "--epochs", "0"], "epochs must be a whole number at least 1, but got 0"),
+        (["compare", "digits", "--policies", "none"], "at least two policies"),
+        (["compare", "digits", "--seeds", "2"], "seeds must be at least 3, but got 2"),
+        (["compare", "digits", "--budget", "soon"], "budget must be a time such as 20m"),
+    ],
+)
+def test_wrong_input_is_a_message_and_exit_code_2(capfd, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capfd, *words)
+    assert code == 2
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+    assert out == ""
+    assert os.listdir(tmp_path) == []
+
+
+def test_unknown_options_are_named_with_the_nearest(capfd):
+    code, _, err = run(capfd, "train", "digits", "--modle", "cnn")
+    assert code == 2
+    assert "--modle" in err
+    assert "--model" in err
+
+
+def test_a_diverged_training_is_exit_code_1(capfd, tmp_path, monkeypatch):
+    original = Fit.train_step
+    monkeypatch.setattr(Fit, "train_step", lambda self, x, y: original(self, x, y) * float("nan"))
+    code, out, _ = run(capfd, "train", "digits", *SHORT, "--out", tmp_path / "run")
+    assert code == 1
+    assert "not finite at step 1" in out
+
+
+def test_help_lists_every_field_of_the_config(capfd):
+    code, out, _ = run(capfd, "train", "--help")
+    assert code == 0
+    for option in ("DATA", "--model", "--dropout", "--epochs", "--patience", "--precision", "--out", "--json"):
+        assert option in out
+
+
+def test_ctrl_c_keeps_what_is_done_and_exits_with_130(tmp_path):
+    words = ["train", "digits", "--model", "mlp", "--epochs", "500", "--threads", "1", "--out", str(tmp_path / "run")]
+    child = subprocess.Popen([sys.executable, "-m", "dropkit", *words], stderr=subprocess.PIPE, text=True)
+    checkpoint, deadline = tmp_path / "run" / "checkpoint.safetensors", time.monotonic() + 60
+    while not checkpoint.is_file() and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
+    assert not [name for name in os.listdir(tmp_path / "run") if name.endswith(".part")]
+
+
+def test_ctrl_c_in_a_study_ends_every_process_and_exits_with_130(tmp_path):
+    words = ["compare", "digits", "--model", "mlp", "--epochs", "500", "--threads", "1", "--workers", "2"]
+    words += ["--policies", "none", "fc=0.5", "--seeds", "3", "--out", str(tmp_path / "study")]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "dropkit", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    runs, deadline = tmp_path / "study" / "runs", time.monotonic() + 120
+    while len(list(runs.glob("*/metrics.jsonl"))) < 2 and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
