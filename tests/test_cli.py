@@ -47,7 +47,13 @@ def test_compare_prints_table_verdict_recommendation_and_page(capfd, tmp_path):
     words = ("compare", "digits", *SHORT, "--policies", "none", "fc=0.5", "--seeds", 3, "--workers", 1)
     code, out, _ = run(capfd, *words, "--out", tmp_path / "study")
     assert code == 0
-    for text in ("none", "fc=0.5", "NLL", "Next: dropkit train digits", f"page: {tmp_path / 'study' / 'report.html'}"):
+    for text in (
+        "none",
+        "fc=0.5",
+        "NLL",
+        "Next: dropkit compare digits",
+        f"page: {tmp_path / 'study' / 'report.html'}",
+    ):
         assert text in out
 
 

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from dropkit.errors import DropkitError
 from dropkit import files
+from dropkit.errors import DropkitError
 from dropkit.files import make_folder, read_json, write_atomic, write_json
 
 

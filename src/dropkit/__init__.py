@@ -40,7 +40,7 @@ _HOMES = {
     "compare": "dropkit.studies.compare",
     "Study": "dropkit.studies.study",
 }
-__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605
+__all__ = sorted([*_HOMES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

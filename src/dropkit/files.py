@@ -63,6 +63,8 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DropkitError(f"cannot use the folder {str(path)!r}: {error.strerror}. Give another one with --out") from None
+        raise DropkitError(
+            f"cannot use the folder {str(path)!r}: {error.strerror}. Give another one with --out"
+        ) from None
     if not os.access(path, os.W_OK):
         raise DropkitError(f"cannot write to the folder {str(path)!r}. Give another one with --out")

@@ -86,9 +86,7 @@ def test_a_layer_registered_twice_has_its_first_path():
 
 def test_two_layers_never_share_a_site():
     inner = nn.ModuleDict({"drop": Dropout(0.5)})
-    model = nn.ModuleDict(
-        {"module": inner, "drop": Dropout(0.5)}
-    )  # without its wrapper's name `module.drop` is `drop`
+    model = nn.ModuleDict({"module": inner, "drop": Dropout(0.5)})  # without its wrapper's name `module.drop` is `drop`
     sites = [site for _, site in _sites(model)]
     assert len(set(sites)) == 2
     a, b = masks(model, seed=1, step=2)
@@ -164,9 +162,7 @@ def test_refuses_what_is_out_of_range(wrong):
     assert str(raised.value).endswith(f"but got {value!r}")
 
 
-@pytest.mark.parametrize(
-    "key", [{"seed": 2**64 - 1, "step": 2**32 - 1, "first_sample": 2**40}, {"seed": 0, "step": 0}]
-)
+@pytest.mark.parametrize("key", [{"seed": 2**64 - 1, "step": 2**32 - 1, "first_sample": 2**40}, {"seed": 0, "step": 0}])
 def test_the_ends_of_the_ranges(key):
     a, *_ = masks(network(), **key)
     assert 0 < int(a.sum()) < a.numel()

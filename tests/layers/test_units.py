@@ -116,9 +116,7 @@ def test_weight_scaling_gradients_in_eval():
 
 
 def test_unknown_convention():
-    with pytest.raises(
-        DropkitError, match=r"unknown convention 'weight-scalin'.*Did you mean 'weight-scaling'"
-    ):
+    with pytest.raises(DropkitError, match=r"unknown convention 'weight-scalin'.*Did you mean 'weight-scaling'"):
         Dropout(convention="weight-scalin")
 
 
@@ -232,9 +230,7 @@ def test_checkpointing_recomputes_the_same_mask(reentrant):
         torch.manual_seed(29)
         y = run(x).sum()
         dropout(torch.ones(3))  # another draw between forward and the recomputation
-        gradients.append(
-            torch.autograd.grad(y, [x, *block.parameters()]) if not reentrant else backward(y, x, block)
-        )
+        gradients.append(torch.autograd.grad(y, [x, *block.parameters()]) if not reentrant else backward(y, x, block))
     for a, b in zip(*gradients, strict=True):
         assert torch.equal(a, b)
     assert all((gradient != 0).any() for gradient in gradients[0])

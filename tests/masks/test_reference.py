@@ -72,9 +72,7 @@ def test_large_masks_at_chosen_units(kept_oracle):
 def test_parts_of_a_batch_are_the_batch(p):
     rate = Rate.of(p)
     whole = keep(11, 37, rate, Key(SEED, SITE, STEP, first_sample=2))
-    parts = [
-        keep(n, 37, rate, Key(SEED, SITE, STEP, first_sample=2 + at)) for at, n in ((0, 3), (3, 1), (4, 7))
-    ]
+    parts = [keep(n, 37, rate, Key(SEED, SITE, STEP, first_sample=2 + at)) for at, n in ((0, 3), (3, 1), (4, 7))]
     assert torch.equal(whole, torch.cat(parts))
 
 

@@ -59,9 +59,7 @@ def test_the_forest_draws_points_in_percentage_points_with_their_intervals() -> 
 def test_the_forest_says_which_side_is_better_and_marks_zero() -> None:
     figure = figures.forest([row(0.2, 0.1, 0.3)], "nll")
     assert figure is not None
-    anchors = {
-        a.text.strip("◀▶ "): a.xanchor for a in figure.layout.annotations if a.x == 0 and a.xref != "paper"
-    }
+    anchors = {a.text.strip("◀▶ "): a.xanchor for a in figure.layout.annotations if a.x == 0 and a.xref != "paper"}
     assert anchors == {"better": "right", "worse": "left"}  # a lower error and a lower loss are better
     assert any(shape.type == "line" and shape.x0 == shape.x1 == 0 for shape in figure.layout.shapes)
     assert figure.data[0].x[0] == pytest.approx(0.2)

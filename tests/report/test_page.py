@@ -90,9 +90,7 @@ def test_every_figure_has_its_place_and_every_place_its_figure(record: dict[str,
     attributes, figures = page.scripts[0]
     assert attributes == {"type": "application/json", "id": "figures"}
     drawn = json.loads(figures)
-    assert len(drawn) == (
-        8 if record["kind"] == "study" else 3
-    )  # forest, 2 x 3 panels, gap; or 2 panels, gap
+    assert len(drawn) == (8 if record["kind"] == "study" else 3)  # forest, 2 x 3 panels, gap; or 2 panels, gap
     assert text.count('class="figure"') == len(drawn)
     assert all(text.count(f'class="figure" id="{name}"') == 1 for name in drawn)
     assert all(set(figure) == {"data", "layout"} for figure in drawn.values())
@@ -101,9 +99,7 @@ def test_every_figure_has_its_place_and_every_place_its_figure(record: dict[str,
 def poison(value: Any) -> Any:
     """The record with every text that a user could have written made hostile."""
     if isinstance(value, dict):
-        return {
-            key: item if key in ("kind", "status", "metric") else poison(item) for key, item in value.items()
-        }
+        return {key: item if key in ("kind", "status", "metric") else poison(item) for key, item in value.items()}
     if isinstance(value, list):
         return [poison(item) for item in value]
     return value + EVIL if isinstance(value, str) else value
@@ -134,34 +130,22 @@ def test_figures_cannot_end_their_element_whatever_plotly_escapes() -> None:
 
 
 def test_names_in_figures_are_escaped_for_plotly_too(study: dict[str, Any]) -> None:
-    names = {
-        policy["name"]: f"<a href='javascript:alert(1)'>{i}</a>" for i, policy in enumerate(study["policies"])
-    }
+    names = {policy["name"]: f"<a href='javascript:alert(1)'>{i}</a>" for i, policy in enumerate(study["policies"])}
     for item in (*study["policies"], *study["runs"]):
         item["name" if "name" in item else "policy"] = names[item.get("name", item.get("policy"))]
-    drawn = (
-        Page(render(study))
-        .scripts[0][1]
-        .replace("\\u003c", "<")
-        .replace("\\u003e", ">")
-        .replace("\\u0026", "&")
-    )
+    drawn = Page(render(study)).scripts[0][1].replace("\\u003c", "<").replace("\\u003e", ">").replace("\\u0026", "&")
     assert "<a" not in drawn
     assert "&lt;a" in drawn
 
 
 def test_an_unknown_record_is_refused() -> None:
-    with pytest.raises(
-        DropkitError, match=r"unknown kind of record 'studdy': allowed are study, run\. Did you mean"
-    ):
+    with pytest.raises(DropkitError, match=r"unknown kind of record 'studdy': allowed are study, run\. Did you mean"):
         render({"kind": "studdy"})
     with pytest.raises(DropkitError, match="'None'"):
         render({})
 
 
-def test_a_page_replaces_the_old_one_and_leaves_nothing_beside_it(
-    record: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_page_replaces_the_old_one_and_leaves_nothing_beside_it(record: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.html"
     assert write_page({**record, "command": "first"}, path) == path
     assert write_page(record, path) == path

@@ -93,9 +93,7 @@ def test_where_the_first_policy_is_recommended_the_best_other_stands_beside_it(s
     assert [tile["name"] for tile in view["tiles"]] == ["none", study["policies"][2]["name"], "", ""]
 
 
-def test_a_diverged_policy_shows_dashes_and_leaves_the_forest(
-    study: dict[str, Any], synthetic: ModuleType
-) -> None:
+def test_a_diverged_policy_shows_dashes_and_leaves_the_forest(study: dict[str, Any], synthetic: ModuleType) -> None:
     bad = study["policies"][2]
     bad.update(n=0, diverged=5, verdict=synthetic.verdict("diverged", "All runs diverged.", None))
     bad["metrics"] = {name: {"mean": None, "low": None, "high": None} for name in bad["metrics"]}

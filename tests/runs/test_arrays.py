@@ -134,9 +134,7 @@ def test_one_class_is_too_few(tmp_path):
 
 def test_keras_names_are_listed_with_the_allowed_ones(tmp_path):
     arrays = {"x_train": pixels(3, 5, 3), "y_train": np.arange(3)}
-    with pytest.raises(
-        DropkitError, match=r"no array 'train_images'; it holds x_train, y_train. Allowed are train_"
-    ):
+    with pytest.raises(DropkitError, match=r"no array 'train_images'; it holds x_train, y_train. Allowed are train_"):
         read(tmp_path, arrays)
 
 

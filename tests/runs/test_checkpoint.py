@@ -42,7 +42,9 @@ def test_training_goes_on_to_the_same_bits(tmp_path, family):
     for number in (4, 5):
         step(model, optimizer, number)
         step(resumed, other, number)
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), resumed.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
     assert all(torch.equal(best[key], best_again[key]) for key in best)
     assert progress == {"epoch": 4, "best_val_loss": float("inf")}
 

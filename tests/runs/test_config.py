@@ -48,12 +48,20 @@ def test_unknown_choices_are_named_with_the_nearest():
 def test_learning_rate_and_budget_have_their_defaults():
     assert [TrainConfig(data="x", optimizer=o).learning_rate for o in ("adam", "adamw", "sgd")] == [1e-3, 1e-3, 0.05]
     assert TrainConfig(data="x", lr=0.3).learning_rate == 0.3
-    assert (DEFAULT.budget, TrainConfig(data="x", epochs=7).budget) == (200, 7)
+    assert (DEFAULT.epoch_limit, TrainConfig(data="x", epochs=7).epoch_limit) == (200, 7)
 
 
 def test_the_same_options_give_the_same_folder_and_every_other_option_another():
     assert DEFAULT.folder() == TrainConfig(data="digits").folder()
-    others = {"data": "other", "dropout": "none", "seed": 1, "epochs": 3, "lr": 0.1, "optimizer": "sgd", "max_train": 99}
+    others = {
+        "data": "other",
+        "dropout": "none",
+        "seed": 1,
+        "epochs": 3,
+        "lr": 0.1,
+        "optimizer": "sgd",
+        "max_train": 99,
+    }
     folders = {str(dataclasses.replace(DEFAULT, **{name: value}).folder()) for name, value in others.items()}
     assert len(folders | {str(DEFAULT.folder())}) == len(others) + 1
 

@@ -48,7 +48,15 @@ def test_a_terminal_gets_a_live_line(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (99, "99 s"), (100, "2 min"), (3599, "60 min"), (5940, "99 min"), (6000, "1 h 40 min"), (7500, "2 h 05 min")],
+    [
+        (0, "0 s"),
+        (99, "99 s"),
+        (100, "2 min"),
+        (3599, "60 min"),
+        (5940, "99 min"),
+        (6000, "1 h 40 min"),
+        (7500, "2 h 05 min"),
+    ],
 )
 def test_durations_are_said_as_people_say_them(seconds, text):
     assert duration(seconds) == text

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from dropkit.errors import DropkitError
 from dropkit.layers.keyed import keyed
-from dropkit.runs.fitting import Diverged, Fit, pick_device, pick_precision
+from dropkit.runs.fitting import DivergedError, Fit, pick_device, pick_precision
 from dropkit.runs.training import load_data
 
 
@@ -60,7 +60,9 @@ def test_a_step_is_adams_on_the_thinned_networks_cross_entropy(short, digits):
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-@pytest.mark.parametrize(("name", "family"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+@pytest.mark.parametrize(
+    ("name", "family"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
 def test_the_optimizer_is_the_one_that_was_asked_for(short, digits, name, family):
     optimizer = fit_of(short(optimizer=name, lr=0.25, weight_decay=0.125, momentum=0.5), digits).optimizer
     assert type(optimizer) is family
@@ -134,7 +136,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_its_step(short, digits):
     fit.run_epoch()
     with torch.no_grad():
         fit.data.inverse_std.fill_(math.nan)
-    with pytest.raises(Diverged) as raised:
+    with pytest.raises(DivergedError) as raised:
         fit.run_epoch()
     assert raised.value.step == fit.data.steps(128) + 1
     assert fit.progress.best_epoch == 1

@@ -103,9 +103,7 @@ def test_exif_orientation_is_applied(tmp_path):
 def test_different_sizes_are_named(tmp_path):
     save(tmp_path / "cat" / "1.png", (5, 7))
     save(tmp_path / "dog" / "1.png", (5, 11))
-    with pytest.raises(
-        DropkitError, match=r"cat/1\.png is 7x5, dog/1\.png is 11x5 \(width x height\).*Resize"
-    ):
+    with pytest.raises(DropkitError, match=r"cat/1\.png is 7x5, dog/1\.png is 11x5 \(width x height\).*Resize"):
         folders.read(tmp_path)
 
 

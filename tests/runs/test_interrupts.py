@@ -10,9 +10,14 @@ from dropkit.runs.interrupts import deferred_interrupt
 
 def test_an_interrupt_waits_for_the_end_of_the_block():
     reached = []
-    with pytest.raises(KeyboardInterrupt), deferred_interrupt():
-        signal.raise_signal(signal.SIGINT)
-        reached.append("end")
+
+    def work():
+        with deferred_interrupt():
+            signal.raise_signal(signal.SIGINT)
+            reached.append("end")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert reached == ["end"]
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)  # afterwards it is as before

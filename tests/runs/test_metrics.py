@@ -21,9 +21,7 @@ def case():
 
 def test_they_are_torchs_and_scikit_learns(case):
     logits, labels = case
-    expected = torch.nn.functional.cross_entropy(
-        torch.from_numpy(logits), torch.from_numpy(labels), reduction="none"
-    )
+    expected = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), reduction="none")
     assert per_picture(logits, labels, "nll") == pytest.approx(expected.numpy(), rel=1e-12)
     assert nll(logits, labels) == pytest.approx(log_loss(labels, softmax(logits), labels=range(K)), rel=1e-9)
     assert error(logits, labels) == pytest.approx(zero_one_loss(labels, logits.argmax(axis=1)))

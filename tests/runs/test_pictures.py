@@ -110,9 +110,7 @@ def test_what_cannot_be_a_path_is_an_error_of_ours(source):
 
 def test_another_kind_of_file_is_refused(tmp_path):
     (tmp_path / "data.zip").touch()
-    with pytest.raises(
-        DropkitError, match=r"is a file, but not one that ends with \.npz. Allowed are 'digits'"
-    ):
+    with pytest.raises(DropkitError, match=r"is a file, but not one that ends with \.npz. Allowed are 'digits'"):
         load(str(tmp_path / "data.zip"))
 
 

@@ -16,9 +16,7 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 def distinct(count, first=0):
     """Return so many pictures of 1x1x3, no two alike: the number in base 256."""
     number = np.arange(first, first + count)
-    return np.stack([number % 256, number // 256 % 256, number // 65536], axis=1).astype(np.uint8)[
-        :, None, None
-    ]
+    return np.stack([number % 256, number // 256 % 256, number // 65536], axis=1).astype(np.uint8)[:, None, None]
 
 
 def part(labels, split=None, contents=None, first=0):
@@ -101,9 +99,7 @@ def test_train_alone_is_divided_as_data_without_splits_are():
     labels = np.arange(60) % 3
     alone, without = (make_split(pictures_of(part(labels, name)), seed=5) for name in ("train", None))
     assert [len(side) for side in sides(alone).values()] == [42, 9, 9]
-    assert all(
-        np.array_equal(a, b) for a, b in zip(sides(alone).values(), sides(without).values(), strict=True)
-    )
+    assert all(np.array_equal(a, b) for a, b in zip(sides(alone).values(), sides(without).values(), strict=True))
 
 
 @st.composite
@@ -224,9 +220,7 @@ def test_how_says_where_each_split_came_from():
     how = make_split(pictures, seed=0, max_train=10).how
     assert how.startswith("test as it came with the data; val made: 15 % of 40 training pictures, stratified")
     assert "Of 34 training pictures 10 were kept: train and val cut" in how
-    assert make_split(by_class([9, 9]), seed=0).how.startswith(
-        "train, val and test made: 70/15/15 of 18 pictures"
-    )
+    assert make_split(by_class([9, 9]), seed=0).how.startswith("train, val and test made: 70/15/15 of 18 pictures")
 
 
 def refused(pictures, *fragments, **options):
@@ -249,9 +243,7 @@ def test_two_pictures_are_enough_where_one_split_is_made():
     pictures = pictures_of(part([0, 0, 1, 1], "train"), part([0, 1], "test", first=90))
     split = make_split(pictures, seed=0)
     assert counted(pictures, split.train).tolist() == counted(pictures, split.val).tolist() == [1, 1]
-    refused(
-        pictures_of(part([0, 0, 1], "train"), part([0, 1], "test", first=90)), "2 distinct", "'class 1' has 1"
-    )
+    refused(pictures_of(part([0, 0, 1], "train"), part([0, 1], "test", first=90)), "2 distinct", "'class 1' has 1")
 
 
 def test_many_small_classes_are_counted():

@@ -67,14 +67,16 @@ def test_the_summary_is_what_the_kept_weights_give(short):
     assert run.summary["gap"] == best["val_loss"] - best["train_loss"]
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("where", ["before the metrics", "before the checkpoint", "after the checkpoint", "in the epoch"])
+@pytest.mark.parametrize(
+    "where", ["before the metrics", "before the checkpoint", "after the checkpoint", "in the epoch"]
+)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_stopped_run_goes_on_to_the_same_bits(short, tmp_path, monkeypatch, where, optimizer):
-    config = dict(model="cnn", epochs=4, dropout="conv=0.1,fc=0.5", optimizer=optimizer)
+    config = {"model": "cnn", "epochs": 4, "dropout": "conv=0.1,fc=0.5", "optimizer": optimizer}
     whole = train(short(**config, out=str(tmp_path / "whole")), progress=False)
     calls = {"before the metrics": "append_metrics", "after the checkpoint": "append_metrics"}
     with monkeypatch.context() as patch:
@@ -85,7 +87,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(short, tmp_path, monkeypatch, wh
                 nonlocal count
                 count += 1
                 if count == 3:
-                    raise Stopped
+                    raise StoppedError
                 return original(*args, **kwargs)
 
             return wrapped
@@ -96,7 +98,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(short, tmp_path, monkeypatch, wh
             patch.setattr(training, "save_checkpoint", stop_at_the_third(training.save_checkpoint))
         else:
             patch.setattr(Fit, "train_step", stop_at_the_third(Fit.train_step))
-        with pytest.raises(Stopped):
+        with pytest.raises(StoppedError):
             train(short(**config), progress=False)
     folder = RunFolder(tmp_path / "run")
     assert folder.begun
@@ -111,7 +113,9 @@ def test_a_stopped_run_goes_on_to_the_same_bits(short, tmp_path, monkeypatch, wh
 def test_a_run_killed_while_it_trains_goes_on_to_the_same_bits(short, tmp_path):
     config = short(epochs=None, min_steps=0, patience=3, dropout="fc=0.5", seed=2)
     words = train_command(config).split()[1:]
-    child = subprocess.Popen([sys.executable, "-m", "dropkit", *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "dropkit", *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     folder = RunFolder(tmp_path / "run")
     deadline = time.monotonic() + 60
     while not folder.checkpoint.is_file() and child.poll() is None and time.monotonic() < deadline:
@@ -121,7 +125,9 @@ def test_a_run_killed_while_it_trains_goes_on_to_the_same_bits(short, tmp_path):
     assert folder.begun
     assert not folder.finished
     resumed = train(config, progress=False)
-    whole = train(short(epochs=None, min_steps=0, patience=3, dropout="fc=0.5", seed=2, out=str(tmp_path / "b")), progress=False)
+    whole = train(
+        short(epochs=None, min_steps=0, patience=3, dropout="fc=0.5", seed=2, out=str(tmp_path / "b")), progress=False
+    )
     assert timeless(resumed.epochs) == timeless(whole.epochs)
     assert (resumed.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
 
@@ -158,8 +164,8 @@ def test_changed_data_are_refused_on_resume(short, tmp_path, monkeypatch):
     path = tmp_path / "data.npz"
     images, labels = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), np.arange(60) % 2
     np.savez(path, train_images=images, train_labels=labels)
-    monkeypatch.setattr(training, "_finish", lambda *args: (_ for _ in ()).throw(Stopped))
-    with pytest.raises(Stopped):
+    monkeypatch.setattr(training, "_finish", lambda *args: (_ for _ in ()).throw(StoppedError))
+    with pytest.raises(StoppedError):
         train(short(data=str(path)), progress=False)
     np.savez(path, train_images=images[::-1], train_labels=labels[::-1])
     with pytest.raises(DropkitError, match="have changed since the run"):
@@ -209,7 +215,9 @@ def test_a_run_that_diverges_at_once_has_no_model(short, monkeypatch):
 
 
 def test_the_command_that_repeats_a_run_names_what_differs_from_the_defaults(short):
-    assert train_command(short(dropout="a b", lr=0.1)).startswith("dropkit train digits --model mlp --epochs 2 --lr 0.1")
+    assert train_command(short(dropout="a b", lr=0.1)).startswith(
+        "dropkit train digits --model mlp --epochs 2 --lr 0.1"
+    )
     assert "'a b'" in train_command(short(dropout="a b"))
 
 
@@ -220,8 +228,8 @@ def test_reading_a_folder_without_a_run_is_an_error(tmp_path):
 
 def test_fewer_threads_than_before_are_noted(short, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_finish", lambda *args: (_ for _ in ()).throw(Stopped))
-        with pytest.raises(Stopped):
+        patch.setattr(training, "_finish", lambda *args: (_ for _ in ()).throw(StoppedError))
+        with pytest.raises(StoppedError):
             train(short(), progress=False)
     train(short(threads=2), progress=False)
     said = capsys.readouterr().err

@@ -72,18 +72,22 @@ def test_the_figures_are_those_of_the_runs_on_disk(study):
 def test_short_trainings_are_told_to_train_longer(study):
     assert {row["verdict"]["kind"] for row in study.record["policies"][1:]} == {"undertrained"}
     assert study.recommendation["policy"] == "none"
-    assert study.recommendation["command"].startswith("dropkit train digits --model mlp --epochs 3")
+    command = study.recommendation["command"]
+    assert command.startswith("dropkit compare digits --model mlp --epochs 6")
+    assert command.endswith(f"--out {study.folder}-longer")
 
 
 def test_a_study_prints_its_table_verdicts_and_next_command(study):
     text = str(study)
-    for word in ("none", "fc=0.97", "NLL", "ECE", "gap", "Next: dropkit train digits"):
+    for word in ("none", "fc=0.97", "NLL", "ECE", "gap", "Next: dropkit compare digits"):
         assert word in text
     assert study.record["policies"][1]["verdict"]["sentence"][:40] in text
 
 
 def test_a_finished_study_repeats_no_training(study, monkeypatch):
-    monkeypatch.setattr(module.LocalProcesses, "map", lambda self, configs: iter(()) if not configs else pytest.fail())
+    monkeypatch.setattr(
+        module.LocalProcesses, "map", lambda self, configs: iter(()) if not configs else pytest.fail("trained again")
+    )
     again = study_of(study.folder, "none", "fc=0.5", "fc=0.97")
     assert again.record["trained"] == 0
     assert again.record["policies"] == study.record["policies"]
@@ -95,6 +99,10 @@ def test_more_seeds_keep_the_runs_there_are(tmp_path):
     more = study_of(tmp_path, "none", "fc=0.5", epochs=1, seeds=4)
     assert (first.record["trained"], more.record["trained"]) == (6, 2)
     assert more.record["seeds"] == [0, 1, 2, 3]
+    assert (first.record["looks"], more.record["looks"]) == ([3], [3, 4])
+    assert "Looked at with 3, then 4 seeds" in str(more)
+    assert "Looked at with 3, then 4 seeds" in more.record["verdict"]
+    assert "Looked at" not in str(first)
     assert all((tmp_path / "runs" / name / "summary.json").stat().st_mtime_ns == t for name, t in times.items())
 
 
@@ -170,7 +178,21 @@ def test_a_policy_whose_training_diverges_gets_no_verdict_and_is_not_recommended
 
 
 def test_a_killed_study_goes_on_with_the_same_command(tmp_path):
-    words = ["compare", "digits", "--model", "mlp", "--epochs", "25", "--threads", "1", "--policies", "none", "fc=0.5", "--seeds", "3"]
+    words = [
+        "compare",
+        "digits",
+        "--model",
+        "mlp",
+        "--epochs",
+        "25",
+        "--threads",
+        "1",
+        "--policies",
+        "none",
+        "fc=0.5",
+        "--seeds",
+        "3",
+    ]
     words += ["--out", str(tmp_path / "s"), "--workers", "2"]
     command = [sys.executable, "-m", "dropkit", *words]
     child = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)

@@ -10,7 +10,9 @@ from dropkit.runs.training import load_data
 from dropkit.studies.estimate import estimate, expected_epochs, parse_budget, seeds_within
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("20m", 1200), ("1h30m", 5400), ("90s", 90), ("1.5H", 5400), (" 2m ", 120)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("20m", 1200), ("1h30m", 5400), ("90s", 90), ("1.5H", 5400), (" 2m ", 120)]
+)
 def test_budgets_are_read(text, seconds):
     assert parse_budget(text) == seconds
 

@@ -85,12 +85,10 @@ def test_the_chance_of_one_seed_on_one_picture_counts_once():
 
 
 def test_the_mean_squares_by_hand():
-    """Seed means 1/2, 0 and picture means 1/2, 0: variance 1/8. What is left is +-1/4, one degree of freedom."""
+    """Seed and picture means 1/2, 0 have variance 1/8. What is left is +-1/4, with one degree of freedom."""
     spread = against_nothing(np.array([[1.0, 0.0], [0.0, 0.0]])).spread
     assert spread == Spread(seeds=1 / 8 / 2, pictures=1 / 8 / 2, rest=4 / 16 / 4)
-    d = np.array(
-        [[3.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
-    )  # left: 1, -.5, -.5 and their negatives: 3 over 2 degrees
+    d = np.array([[3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])  # left: 1, -.5, -.5 and their negatives: 3 over 2 degrees
     assert against_nothing(d).spread.rest == pytest.approx(3 / 2 / 6)
 
 
@@ -201,9 +199,7 @@ def test_levels_outside_0_to_1_are_refused(level):
 
 def alarms(repetitions, s, n, effect=0.0, **parts):
     rng = np.random.default_rng(17)
-    return np.mean(
-        [against_nothing(effect + draw(rng, s, n, **parts)).p_value < 0.05 for _ in range(repetitions)]
-    )
+    return np.mean([against_nothing(effect + draw(rng, s, n, **parts)).p_value < 0.05 for _ in range(repetitions)])
 
 
 @pytest.mark.parametrize("s", [2, 3, 5])
@@ -269,10 +265,7 @@ def test_the_intervals_exclude_zero_exactly_where_holm_finds(several):
 
 
 def test_each_interval_has_the_level_of_its_own_step():
-    found = [
-        against_nothing(shift + draw(np.random.default_rng(3), 5, 97, seeds=1.0))
-        for shift in (40, 0, 200, 0.1)
-    ]
+    found = [against_nothing(shift + draw(np.random.default_rng(3), 5, 97, seeds=1.0)) for shift in (40, 0, 200, 0.1)]
     adjusted = holm([d.p_value for d in found])
     assert [p < 0.05 for p in adjusted] == [True, False, True, False]
     levels = [1 - 0.05 / 3, 1 - 0.05 / 2, 1 - 0.05 / 4, 1 - 0.05 / 2]

@@ -82,23 +82,19 @@ NO_EVIDENCE = (
     [
         (
             Spread(seeds=1.5e-5, pictures=2e-7, rest=1e-7),
-            "More seeds would settle it sooner than more test pictures: "
-            "about 27 seeds for an effect of 0.5 points.",
+            "More seeds would settle it sooner than more test pictures: about 27 seeds for an effect of 0.5 points.",
         ),
         (
             Spread(seeds=1e-7, pictures=9e-6, rest=1e-7),
-            "More test pictures would settle it sooner than more seeds: "
-            "about 2,900 for an effect of 0.5 points.",
+            "More test pictures would settle it sooner than more seeds: about 2,900 for an effect of 0.5 points.",
         ),
         (
             Spread(seeds=1.5e-6, pictures=1e-6, rest=1e-7),
-            "More seeds would settle it sooner than more test pictures: "
-            "about 6 seeds for an effect of 0.5 points.",
+            "More seeds would settle it sooner than more test pictures: about 6 seeds for an effect of 0.5 points.",
         ),
         (
             Spread(seeds=5e-7, pictures=2.8e-6, rest=1e-7),
-            "More test pictures would settle it sooner than more seeds: "
-            "about 1,200 for an effect of 0.5 points.",
+            "More test pictures would settle it sooner than more seeds: about 1,200 for an effect of 0.5 points.",
         ),
         (
             Spread(seeds=9e-4, pictures=9e-6, rest=1e-7),
@@ -128,9 +124,7 @@ def test_no_evidence_says_what_would_settle_it(spread, advice):
 
 def test_one_seed_cannot_settle_anything():
     verdict = say(difference(-0.005, -0.014, 0.004, s=1), 0.4)
-    assert verdict.sentence == NO_EVIDENCE + (
-        "One seed cannot tell how much seeds matter: compare with 5 seeds."
-    )
+    assert verdict.sentence == NO_EVIDENCE + ("One seed cannot tell how much seeds matter: compare with 5 seeds.")
 
 
 def test_equal_answers_change_nothing():
@@ -289,10 +283,16 @@ def test_the_conclusion_lists_every_policy_and_recommends():
         n_pictures=1797,
     )
     assert text == (
-        "Compared with none by test error, on 5 seeds and 1,797 test pictures: fc=0.2 helps; fc=0.3 hurts; "
-        "no evidence either way for fc=0.1 and fc=0.5; too little training to judge fc=0.4. "
+        "fc=0.2 helps; fc=0.3 hurts; "
+        "no evidence either way for fc=0.1 and fc=0.5; too little training to judge fc=0.4, "
+        "compared with none by test error on 5 seeds and 1,797 test pictures. "
         "Use fc=0.2: test error is 15.0% instead of 16.1% with none."
     )
+
+
+def test_a_conclusion_that_begins_with_our_word_begins_with_a_capital():
+    text = conclude(runs(), others("none"), metric="error", n_seeds=5, n_pictures=7)
+    assert text.startswith("No evidence either way for fc=0.1, compared with none by test error on 5 seeds")
 
 
 def test_the_conclusion_without_others_is_the_recommendation():

@@ -157,9 +157,7 @@ def _warn_of_rank(x: Tensor, spatial: int) -> None:
     )
 
 
-def _drop_channels(
-    x: Tensor, batched: bool, rate: Rate, training: bool, inplace: bool, key: Key | None
-) -> Tensor:
+def _drop_channels(x: Tensor, batched: bool, rate: Rate, training: bool, inplace: bool, key: Key | None) -> Tensor:
     """Mask the channels of x: (samples, channels, ...) if batched, else (channels, ...) of one sample."""
     if not training or rate.drops_none or x.numel() == 0:
         return x

@@ -79,11 +79,7 @@ def _word(value: int) -> Tensor:
 
 def _integer(name: str, value: int, limit: int | None) -> int:
     """Return the value as an int, or say what is allowed."""
-    allowed = (
-        "an integer of 0 or more"
-        if limit is None
-        else f"an integer from 0 to 2**{limit.bit_length() - 1} - 1"
-    )
+    allowed = "an integer of 0 or more" if limit is None else f"an integer from 0 to 2**{limit.bit_length() - 1} - 1"
     try:
         number = index(value)
     except TypeError:

@@ -43,7 +43,8 @@ class Dropout(DropLayer):
         any; the output has the input's. Dimension 0 counts as samples (for `dropkit.keyed`).
 
     Raises:
-        ValueError: p is not from 0 to 1, or the convention is unknown.
+        ValueError: p is not from 0 to 1.
+        DropkitError: the convention is unknown.
 
     >>> import torch
     >>> layer = Dropout(0.5)

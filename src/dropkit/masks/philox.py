@@ -37,16 +37,8 @@ def philox4x32(
         # is multiplied next must have 32 clean bits: c1, c3 and the key carry dirt above them, cut off by the
         # `and`.
         first, second = c0.mul_(_MULTIPLIERS[0]), c2.mul_(_MULTIPLIERS[1])
-        c0 = (
-            c1.bitwise_xor_(torch.bitwise_right_shift(second, 32, out=high))
-            .bitwise_xor_(k0)
-            .bitwise_and_(MASK32)
-        )
-        c2 = (
-            c3.bitwise_xor_(torch.bitwise_right_shift(first, 32, out=high))
-            .bitwise_xor_(k1)
-            .bitwise_and_(MASK32)
-        )
+        c0 = c1.bitwise_xor_(torch.bitwise_right_shift(second, 32, out=high)).bitwise_xor_(k0).bitwise_and_(MASK32)
+        c2 = c3.bitwise_xor_(torch.bitwise_right_shift(first, 32, out=high)).bitwise_xor_(k1).bitwise_and_(MASK32)
         c1, c3 = second, first
         k0, k1 = k0 + _KEY_STEPS[0], k1 + _KEY_STEPS[1]
     return c0, c1.bitwise_and_(MASK32), c2, c3.bitwise_and_(MASK32)

@@ -30,9 +30,7 @@ class Rate:
         if self.bits not in (16, 32):
             raise DropkitError(f"a rate has 16 or 32 bits, but got {self.bits}")
         if not 0 <= self.threshold <= 1 << self.bits:
-            raise DropkitError(
-                f"a threshold of {self.bits} bits is 0 to {1 << self.bits}, but got {self.threshold}"
-            )
+            raise DropkitError(f"a threshold of {self.bits} bits is 0 to {1 << self.bits}, but got {self.threshold}")
 
     @classmethod
     def of(cls, p: float, bits: int | None = None) -> "Rate":

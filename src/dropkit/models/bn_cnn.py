@@ -44,9 +44,7 @@ class BatchNormCNN(nn.Module):
 
     def dropout_sites(self) -> list[Site]:
         """Return the sites in execution order."""
-        stages = [
-            Site("conv", i, f"stage{i + 1}.pool", spatial=True, act_path=f"stage{i + 1}.relu") for i in range(3)
-        ]
+        stages = [Site("conv", i, f"stage{i + 1}.pool", spatial=True, act_path=f"stage{i + 1}.relu") for i in range(3)]
         return [
             Site("input", 0, "stage1.conv", at_input=True, spatial=True),
             *stages,

@@ -1,7 +1,7 @@
 """Policies: which sites of a network drop which units at which rate, and their grammar.
 
-    policy = none | model | item,item,...        item = site[@place]=[kind:]rate
-    site   = role | role[i] (the i-th in execution order) | a glob on module paths
+policy = none | model | item,item,...        item = site[@place]=[kind:]rate
+site   = role | role[i] (the i-th in execution order) | a glob on module paths
 """
 
 import re
@@ -53,8 +53,8 @@ class Policy:
             DropkitError: if the text does not follow the grammar, or names a rate outside [0, 1].
 
         Example:
-            >>> Policy.parse("conv=channel:0.1,fc=0.5").items
-            (Item(site='conv', rate=0.1, kind='channel', place=None), Item(site='fc', rate=0.5, kind='unit', place=None))
+            >>> Policy.parse("conv=channel:0.1,fc=0.5").items  # doctest: +ELLIPSIS
+            (Item(site='conv', rate=0.1, kind='channel', place=None), Item(site='fc', ...))
         """
         text = text.strip()
         if text in ("none", "model"):

@@ -105,7 +105,5 @@ def remarks(policies: Sequence[PolicyCurves]) -> list[str]:
         )
     failed = sum(not trace.finished for policy in policies for trace in policy.traces)
     if failed:
-        found.append(
-            f"{plural(failed, 'run')} diverged: drawn faint, left out of the means of those that finished."
-        )
+        found.append(f"{plural(failed, 'run')} diverged: drawn faint, left out of the means of those that finished.")
     return found

@@ -70,27 +70,21 @@ def forest(rows: Sequence[Mapping[str, Any]], metric: str) -> go.Figure | None:
     above, row_height = 16 * lines + 18, 16 * lines + 42
     _dress(figure, height=row_height * (len(known) - 1) + above + 24 + 30 + 54, top=30)
     figure.update_xaxes(range=[low, high], title_text=f"difference ({unit})", zeroline=False)
-    figure.update_yaxes(
-        range=[-24 / row_height, len(known) - 1 + above / row_height], visible=False, fixedrange=True
-    )
+    figure.update_yaxes(range=[-24 / row_height, len(known) - 1 + above / row_height], visible=False, fixedrange=True)
     return figure
 
 
 def _mark_sides(figure: go.Figure, low: float) -> None:
     """The line at zero, and which side of it is better: lower errors and losses are."""
     figure.add_vline(x=0, line={"color": INK, "width": 1.5})
-    figure.add_shape(
-        type="rect", x0=low, x1=0, y0=0, y1=1, yref="paper", fillcolor=BETTER, line_width=0, layer="below"
-    )
+    figure.add_shape(type="rect", x0=low, x1=0, y0=0, y1=1, yref="paper", fillcolor=BETTER, line_width=0, layer="below")
     for text, anchor, shift in (("◀ better", "right", -8), ("worse ▶", "left", 8)):
         figure.add_annotation(
             text=text, x=0, xanchor=anchor, xshift=shift, y=1, yref="paper", yanchor="bottom", showarrow=False
         )
 
 
-def _interval_trace(
-    value: float, row: Mapping[str, Any], position: int, scale: float, metric: str
-) -> go.Scatter:
+def _interval_trace(value: float, row: Mapping[str, Any], position: int, scale: float, metric: str) -> go.Scatter:
     low, high = finite(row.get("low")), finite(row.get("high"))
     bars = None
     if low is not None and high is not None:
@@ -126,12 +120,7 @@ def _row_label(row: Mapping[str, Any], metric: str) -> str:
 def _forest_range(known: Sequence[tuple[float, Mapping[str, Any]]], scale: float) -> tuple[float, float]:
     """Return x limits that hold every interval and leave room for a word on both sides of zero."""
     ends = [value for value, _ in known]
-    ends += [
-        scale * end
-        for _, row in known
-        for side in ("low", "high")
-        if (end := finite(row.get(side))) is not None
-    ]
+    ends += [scale * end for _, row in known for side in ("low", "high") if (end := finite(row.get(side))) is not None]
     reach = max(max(map(abs, ends)), 1e-9)
     return min(1.12 * min(ends), -0.45 * reach), max(1.12 * max(ends), 0.45 * reach)
 
@@ -186,9 +175,7 @@ def gap(policies: Sequence[PolicyCurves], *, last_epoch: int, limits: tuple[floa
         if value is not None:
             marker = {"size": 11, "color": policy.colour, "line": {"color": "white", "width": 2}}
             figure.add_trace(
-                go.Scatter(
-                    x=[policy.best_epoch], y=[_short(value)], mode="markers", marker=marker, hoverinfo="skip"
-                )
+                go.Scatter(x=[policy.best_epoch], y=[_short(value)], mode="markers", marker=marker, hoverinfo="skip")
             )
     _dress(figure, height=370, top=14)
     figure.add_hline(y=0, line={"color": INK, "width": 1})

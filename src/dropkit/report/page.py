@@ -39,9 +39,7 @@ def write_page(record: Mapping[str, Any], path: Path) -> Path:
     page = render(record)
     path = Path(path)
     if path.is_dir():
-        raise DropkitError(
-            f"the page must be a file, but {str(path)!r} is a folder: add a name such as report.html"
-        )
+        raise DropkitError(f"the page must be a file, but {str(path)!r} is a folder: add a name such as report.html")
     make_folder(path.parent)
     # A folder's name need not be valid Unicode: what cannot be written becomes a question mark.
     write_atomic(path, page.encode("utf-8", "replace"))

@@ -95,9 +95,7 @@ def gap_block(policies: Sequence[PolicyCurves], counts: str) -> Block | None:
         meaning="Validation loss minus training loss. Near zero the network does as well on new pictures "
         "as on those it learned from; a line that climbs is a network that overfits more and more. A "
         "small gap alone is no merit: a network that has learned nothing has none.",
-        panels=[
-            Panel(id="gap-figure", figure=drawn, description="The gap over the epochs, one line a policy")
-        ],
+        panels=[Panel(id="gap-figure", figure=drawn, description="The gap over the epochs, one line a policy")],
         legend="gap",
         notes=[f"{counts} The point on each line marks its best epoch.", *curves.remarks(shown)],
     )

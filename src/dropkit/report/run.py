@@ -59,9 +59,7 @@ def _tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         ("gap", numbers.decimals(summary.get("gap")), "validation − training loss, nats"),
         ("took", numbers.duration(summary.get("seconds")), f"{numbers.whole(summary.get('epochs'))} epochs"),
     )
-    return [
-        {"head": head, "name": "", "value": value, "foot": foot, "colour": ""} for head, value, foot in values
-    ]
+    return [{"head": head, "name": "", "value": value, "foot": foot, "colour": ""} for head, value, foot in values]
 
 
 def _split_row(values: Mapping[str, Any]) -> dict[str, str]:

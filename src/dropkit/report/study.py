@@ -27,9 +27,7 @@ def study_view(record: Mapping[str, Any]) -> dict[str, Any]:
     """
     policies = record.get("policies") or []
     if not policies:
-        raise DropkitError(
-            "the record of a study must list its 'policies', but it has none: give a study.json"
-        )
+        raise DropkitError("the record of a study must list its 'policies', but it has none: give a study.json")
     metric = "nll" if record.get("metric") == "nll" else "error"
     rows = [_row(policy, index, metric, record) for index, policy in enumerate(policies)]
     advice = str((record.get("recommendation") or {}).get("sentence") or "")
@@ -139,9 +137,7 @@ def _tiles(
     if rival is not None:
         tiles.append(_value_tile(rival, metric, word))
         foot = f"{rival['bounds']} (95\u00a0% interval)" if rival["bounds"] else ""
-        tiles.append(
-            {"head": "difference", "name": "", "value": rival["difference"], "foot": foot, "colour": ""}
-        )
+        tiles.append({"head": "difference", "name": "", "value": rival["difference"], "foot": foot, "colour": ""})
     runs = numbers.plural(len(record.get("runs") or ()), "run")
     seeds = numbers.plural(len(record.get("seeds") or ()), "seed")
     took = numbers.duration(record.get("seconds"))
@@ -149,9 +145,7 @@ def _tiles(
     return tiles
 
 
-def _rival(
-    policies: Sequence[Mapping[str, Any]], rows: Sequence[dict[str, Any]], metric: str
-) -> dict[str, Any] | None:
+def _rival(policies: Sequence[Mapping[str, Any]], rows: Sequence[dict[str, Any]], metric: str) -> dict[str, Any] | None:
     """The recommended policy, or the best of the others where the first one is recommended."""
     chosen = next((row for row in rows[1:] if row["recommended"]), None)
     means = [
@@ -186,9 +180,7 @@ def _run_row(run: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _blocks(
-    record: Mapping[str, Any], policies: Sequence[Mapping[str, Any]], metric: str
-) -> list[Block | None]:
+def _blocks(record: Mapping[str, Any], policies: Sequence[Mapping[str, Any]], metric: str) -> list[Block | None]:
     runs = record.get("runs") or ()
     lines = [
         read_policy(
@@ -204,9 +196,7 @@ def _blocks(
     return [_forest_block(record, policies, metric), learning_block(lines, counts), gap_block(lines, counts)]
 
 
-def _forest_block(
-    record: Mapping[str, Any], policies: Sequence[Mapping[str, Any]], metric: str
-) -> Block | None:
+def _forest_block(record: Mapping[str, Any], policies: Sequence[Mapping[str, Any]], metric: str) -> Block | None:
     rows = [
         {
             **(policy.get("verdict") or {}),
@@ -230,10 +220,6 @@ def _forest_block(
         meaning="Each point is a policy's mean difference, each bar the range in which the true one "
         "plausibly lies (95\u00a0% interval). A bar that crosses the line at zero leaves open "
         "whether there is any difference.",
-        panels=[
-            Panel(
-                id="forest", figure=drawn, description="Differences to the first policy with 95 % intervals"
-            )
-        ],
+        panels=[Panel(id="forest", figure=drawn, description="Differences to the first policy with 95 % intervals")],
         notes=[f"{counts}, on {tested_on(record)}."],
     )

@@ -124,14 +124,10 @@ def _images(path: Path, name: str, images: Array) -> npt.NDArray[np.uint8]:
         cure = "Rearrange the axes; pictures have 1 or 3 channels, and they come last"
         if images.ndim == 4 and images.shape[1] in (1, 3):
             cure = f"The channels seem to come first: save {name}.transpose(0, 2, 3, 1)"
-        raise _wrong(
-            path, name, f"shape {list(images.shape)}", "[N, H, W], [N, H, W, 1] and [N, H, W, 3]", cure
-        )
+        raise _wrong(path, name, f"shape {list(images.shape)}", "[N, H, W], [N, H, W, 1] and [N, H, W, 3]", cure)
     if images.size == 0:
         cure = "Leave the split out or fill it"
-        raise _wrong(
-            path, name, f"shape {list(images.shape)}", "one picture or more of one pixel or more", cure
-        )
+        raise _wrong(path, name, f"shape {list(images.shape)}", "one picture or more of one pixel or more", cure)
     channels_last = images if images.ndim == 4 else images[..., None]
     return np.ascontiguousarray(channels_last.transpose(0, 3, 1, 2))
 
@@ -170,9 +166,7 @@ def _class_names(path: Path, names: Array | None, parts: list[Part]) -> list[str
         # without names a few stray labels must not become millions of classes
         if part.labels[where] >= (pictures if names is None else classes):
             given = f"the label {part.labels[where]} at [{where}]"
-            raise _wrong(
-                path, f"{part.split}_labels", given, allowed, "Number the classes from 0 without gaps"
-            )
+            raise _wrong(path, f"{part.split}_labels", given, allowed, "Number the classes from 0 without gaps")
     return [str(i) for i in range(classes)] if names is None else [str(name) for name in names]
 
 

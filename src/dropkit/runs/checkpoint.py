@@ -28,7 +28,9 @@ def save_checkpoint(
     write_tensors(path, tensors, {"progress": json.dumps(progress)})
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: optim.Optimizer
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Bring `model` and `optimizer` to where the checkpoint was taken; return (best weights, progress).
 
     Raises:

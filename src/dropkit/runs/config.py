@@ -100,7 +100,7 @@ class TrainOptions:
         return _DEFAULT_LR[self.optimizer] if self.lr is None else self.lr
 
     @property
-    def budget(self) -> int:
+    def epoch_limit(self) -> int:
         """The most epochs that the training may take."""
         return self.max_epochs if self.epochs is None else self.epochs
 

@@ -19,7 +19,7 @@ def describe_environment(device: torch.device, dtype: torch.dtype) -> dict[str, 
         "system": platform.platform(),
         **{name: version(name) for name in PACKAGES},
         "revision": _revision(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -42,7 +42,8 @@ def _revision() -> str | None:
     return done.stdout.strip() or None
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return the processor's name, as the system tells it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(errors="replace").splitlines():

@@ -27,7 +27,7 @@ CHECK_EVERY = 50  # steps between two looks at the losses: each look waits for t
 OnStep = Callable[[int, int, int], None]  # epoch, step within the epoch, steps of an epoch
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """The loss became NaN or infinite."""
 
     def __init__(self, step: int) -> None:
@@ -64,7 +64,7 @@ class Fit:
         self.pictures = pictures
         self.device = pick_device(config.device)
         self.dtype = pick_precision(config.precision, self.device)
-        self.model = build_model(config, pictures).to(self.device, memory_format=torch.channels_last)
+        self.model = build_model(config, pictures).to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = _optimizer(config, self.model)
         self.data = Batches(pictures, split, self.device)
         self.progress = Progress()
@@ -74,7 +74,7 @@ class Fit:
         """Train for one epoch, evaluate, remember the weights if they are the best; return the epoch's metrics.
 
         Raises:
-            Diverged: if a loss is not finite. The best weights so far are kept.
+            DivergedError: if a loss is not finite. The best weights so far are kept.
         """
         began = time.perf_counter()
         seen = self.train_epoch(on_step)
@@ -83,7 +83,7 @@ class Fit:
         val_loss, val_error = self.evaluate(self.data.val)
         progress = self.progress
         if not math.isfinite(val_loss):
-            raise Diverged(progress.step)
+            raise DivergedError(progress.step)
         progress.epoch += 1
         if val_loss < progress.best_val_loss:
             progress.best_val_loss, progress.best_epoch = val_loss, progress.epoch
@@ -150,7 +150,7 @@ class Fit:
     def finished(self) -> bool:
         """Whether the budget is used up, or patience is."""
         config, progress = self.config, self.progress
-        if progress.epoch >= config.budget:
+        if progress.epoch >= config.epoch_limit:
             return True
         if config.epochs is not None or progress.step < config.min_steps:
             return False
@@ -179,10 +179,10 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> optim.Optimizer:
 
 
 def _require_finite(losses: list[Tensor], last_step: int) -> None:
-    """Raise Diverged at the first step whose loss is not finite; the last of `losses` is step `last_step`."""
+    """Raise DivergedError at the first step whose loss is not finite; the last of `losses` is step `last_step`."""
     finite = torch.stack(losses).isfinite().tolist()
     if not all(finite):
-        raise Diverged(last_step - len(losses) + 1 + finite.index(False))
+        raise DivergedError(last_step - len(losses) + 1 + finite.index(False))
 
 
 def pick_device(name: str) -> torch.device:
@@ -215,5 +215,5 @@ def _fast_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
-    features = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch that is supported
+    features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch that is supported
     return bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))

@@ -101,9 +101,7 @@ def join(name: str, parts: Sequence[Part], class_names: Sequence[str]) -> Pictur
     )
 
 
-def _fingerprint(
-    images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], class_names: Sequence[str]
-) -> str:
+def _fingerprint(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], class_names: Sequence[str]) -> str:
     digest = hashlib.sha256(json.dumps([list(images.shape), list(class_names)]).encode())
     digest.update(np.ascontiguousarray(images).data)
     digest.update(np.ascontiguousarray(labels, dtype="<i8").data)  # one byte order on every machine

@@ -1,13 +1,13 @@
 """A run on disk: config, environment, split, metrics, checkpoint, weights, predictions, summary. No pickle.
 
-    config.json             every option, as given
-    environment.json        versions, hardware, revision
-    split.json              which picture is in which split
-    metrics.jsonl           one line an epoch
-    checkpoint.safetensors  everything needed to go on; removed when the run is finished
-    model.safetensors       the weights of the best epoch
-    test.safetensors        logits [n, classes] and labels [n] of the test pictures
-    summary.json            the outcome; its presence says that the run is finished
+config.json             every option, as given
+environment.json        versions, hardware, revision
+split.json              which picture is in which split
+metrics.jsonl           one line an epoch
+checkpoint.safetensors  everything needed to go on; removed when the run is finished
+model.safetensors       the weights of the best epoch
+test.safetensors        logits [n, classes] and labels [n] of the test pictures
+summary.json            the outcome; its presence says that the run is finished
 """
 
 import dataclasses
@@ -19,9 +19,9 @@ from typing import Any
 from torch import Tensor
 
 from dropkit.errors import DropkitError
+from dropkit.files import make_folder, read_json, write_atomic, write_json
 from dropkit.runs.checkpoint import read_tensors, write_tensors
 from dropkit.runs.config import TrainConfig
-from dropkit.files import make_folder, read_json, write_atomic, write_json
 
 
 class RunFolder:
@@ -60,8 +60,10 @@ class RunFolder:
         """
         if self.begun:
             refuse_other_fields(self.path, read_json(self.config), config.identity())
-        elif self.path.is_dir() and any(not name.startswith(".") for name in os.listdir(self.path)):
-            raise DropkitError(f"the folder {str(self.path)!r} holds something else: give an empty or new one with --out")
+        elif self.path.is_dir() and any(not child.name.startswith(".") for child in self.path.iterdir()):
+            raise DropkitError(
+                f"the folder {str(self.path)!r} holds something else: give an empty or new one with --out"
+            )
         elif self.path.exists() and not self.path.is_dir():
             raise DropkitError(f"{str(self.path)!r} is a file: give a folder with --out")
 

@@ -62,18 +62,14 @@ class Split:
         lost = [name for split in SPLITS for name in obj[split] if name not in place]
         if lost:
             raise _damaged(f"{pictures.name!r} has no picture {lost[0]!r} ({len(lost)} such)")
-        train, val, test = (
-            np.array(sorted(place[i] for i in obj[split]), dtype=np.int64) for split in SPLITS
-        )
+        train, val, test = (np.array(sorted(place[i] for i in obj[split]), dtype=np.int64) for split in SPLITS)
         if len(np.unique(np.concatenate([train, val, test]))) < len(train) + len(val) + len(test):
             raise _damaged("a picture is listed twice")
         return cls(train, val, test, obj["seed"], obj["how"])
 
 
 def _damaged(why: str) -> DropkitError:
-    return DropkitError(
-        f"the split cannot be used: {why}. Restore split.json, or start anew with a new split."
-    )
+    return DropkitError(f"the split cannot be used: {why}. Restore split.json, or start anew with a new split.")
 
 
 def _check_json(obj: Any) -> None:
@@ -167,9 +163,7 @@ def _how(pictures: Pictures, made: Sequence[str]) -> str:
         return f"train, val and test made: 70/15/15 of {len(pictures)} pictures, {rule}."
     start, stop = pictures.given["train"]
     kept = "test" if made == ["val"] else "val"
-    return (
-        f"{kept} as it came with the data; {made[0]} made: 15 % of {stop - start} training pictures, {rule}."
-    )
+    return f"{kept} as it came with the data; {made[0]} made: 15 % of {stop - start} training pictures, {rule}."
 
 
 def _divide(

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.errors import DropkitError
+from dropkit.files import read_json
 from dropkit.runs.checkpoint import load_checkpoint, read_tensors, save_checkpoint
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.display import Display, training_display
 from dropkit.runs.environment import describe_environment
-from dropkit.files import read_json
-from dropkit.runs.fitting import Diverged, Fit, build_model
+from dropkit.runs.fitting import DivergedError, Fit, build_model
 from dropkit.runs.interrupts import deferred_interrupt
 from dropkit.runs.metrics import ece, error, nll
 from dropkit.runs.pictures import Pictures, load
@@ -103,12 +103,14 @@ def train(
         fit = Fit(config, pictures, split)
         environment = describe_environment(fit.device, fit.dtype)
         _begin_or_resume(folder, fit, environment, split.to_json(pictures))
-        with training_display(config.budget, show=progress) as display:
+        with training_display(config.epoch_limit, show=progress) as display:
             failure = _run_epochs(folder, fit, display)
         _finish(folder, fit, failure)
     run = read_run(folder.path)
     if page:
-        from dropkit.report.page import write_page  # plotly takes its time to import, and processes of a study need none
+        from dropkit.report.page import (
+            write_page,  # plotly takes its time to import, and processes of a study need none
+        )
 
         write_page(page_record(run), folder.path / "report.html")
     return run
@@ -157,12 +159,12 @@ def _begin_or_resume(folder: RunFolder, fit: Fit, environment: dict[str, Any], s
     _say(f"going on after epoch {fit.progress.epoch} in {folder.path}")
 
 
-def _run_epochs(folder: RunFolder, fit: Fit, display: Display) -> Diverged | None:
+def _run_epochs(folder: RunFolder, fit: Fit, display: Display) -> DivergedError | None:
     """Train until the budget or patience is used up; return the failure when the loss stopped being a number."""
     while not fit.finished():
         try:
             row = fit.run_epoch(display.step)
-        except Diverged as failure:
+        except DivergedError as failure:
             return failure
         with deferred_interrupt():
             folder.append_metrics(row)
@@ -172,13 +174,13 @@ def _run_epochs(folder: RunFolder, fit: Fit, display: Display) -> Diverged | Non
     return None
 
 
-def _finish(folder: RunFolder, fit: Fit, failure: Diverged | None) -> None:
+def _finish(folder: RunFolder, fit: Fit, failure: DivergedError | None) -> None:
     summary: dict[str, Any] = {
         "status": "finished" if failure is None else "diverged",
         "reason": None if failure is None else str(failure),
         "epochs": fit.progress.epoch,
         "best_epoch": fit.progress.best_epoch or None,
-        "budget": fit.config.budget,
+        "budget": fit.config.epoch_limit,
         "steps": fit.progress.step,
         "seconds": fit.progress.seconds,
         "parameters": sum(p.numel() for p in fit.model.parameters()),

@@ -19,9 +19,7 @@ from dropkit.studies.verdict import PolicyRuns, conclude, judge, recommend
 UNITS = {"error": "fraction", "nll": "nats", "ece": "fraction", "gap": "nats"}
 
 
-def analyse(
-    groups: dict[str, list[Run]], *, metric: str, command: str, seconds: float, trained: int
-) -> dict[str, Any]:
+def analyse(groups: dict[str, list[Run]], *, metric: str, command: str, seconds: float, trained: int) -> dict[str, Any]:
     """Return the record of a study.
 
     Args:
@@ -88,7 +86,7 @@ def _policy_runs(name: str, runs: Sequence[Run], metric: str) -> PolicyRuns:
         name=name,
         mean=float(np.mean([run.summary["test"][metric] for run in finished])) if finished else math.nan,
         best_epochs=[run.summary["best_epoch"] for run in finished],
-        budget=runs[0].config.budget,
+        budget=runs[0].config.epoch_limit,
         fixed=runs[0].config.epochs is not None,
         diverged=len(runs) - len(finished),
     )
@@ -127,7 +125,7 @@ def _row(name: str, runs: Sequence[Run], verdict: dict[str, Any] | None) -> dict
         },
         "best_epoch": [run["best_epoch"] for run in finished],
         "epochs": [run["epochs"] for run in finished],
-        "budget": runs[0].config.budget,
+        "budget": runs[0].config.epoch_limit,
         "verdict": verdict,
     }
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dropkit.errors import DropkitError, unknown
+from dropkit.files import make_folder, read_json, write_json
 from dropkit.report.page import write_page
 from dropkit.runs.config import TrainConfig, safe_name
 from dropkit.runs.display import duration
-from dropkit.files import make_folder, read_json, write_json
 from dropkit.runs.metrics import METRICS
 from dropkit.runs.pictures import Pictures
 from dropkit.runs.record import RunFolder, refuse_other_fields
@@ -23,7 +23,7 @@ from dropkit.studies.config import FEWEST_SEEDS, require_comparable, study_folde
 from dropkit.studies.display import watch
 from dropkit.studies.estimate import Estimate, estimate, parse_budget, seeds_within
 from dropkit.studies.executor import LocalProcesses
-from dropkit.studies.study import Study
+from dropkit.studies.study import Study, describe_looks
 
 DEFAULT_SEEDS = 5
 MOST_SEEDS = 30  # that a budget of time may buy: more would settle little
@@ -78,6 +78,7 @@ def compare(
     began = time.perf_counter()
     trained = plan.train(progress=progress)
     record = plan.record(seconds=time.perf_counter() - began, trained=trained)
+    plan.count_look(record)
     write_json(plan.folder / "study.json", record)
     write_page(record, plan.folder / "report.html")
     return Study(plan.folder, record)
@@ -87,7 +88,9 @@ def _require_seeds(seeds: int | None, budget: str | None) -> None:
     if seeds is not None and budget is not None:
         raise DropkitError("give either seeds or a budget of time, not both")
     if seeds is not None and seeds < FEWEST_SEEDS:
-        raise DropkitError(f"seeds must be at least {FEWEST_SEEDS}, but got {seeds}: fewer cannot tell chance from effect")
+        raise DropkitError(
+            f"seeds must be at least {FEWEST_SEEDS}, but got {seeds}: fewer cannot tell chance from effect"
+        )
     if budget is not None:
         parse_budget(budget)
 
@@ -113,17 +116,28 @@ class _Plan:
         self, seeds: int | None, budget: str | None, data: tuple[Pictures, Split], *, progress: bool
     ) -> None:
         """Decide how many seeds there are, say how long that will take, and note it in the folder."""
-        stored = read_json(self._config_file)["seeds"] if self._config_file.is_file() else 0
-        costs = [estimate(config, data, self.executor.threads) for config in self.configs]
-        wanted = seeds if seeds is not None else stored or DEFAULT_SEEDS
-        if budget is not None:
+        stored = self._stored("seeds", 0)
+        self.seeds = list(range(max(seeds if seeds is not None else stored or DEFAULT_SEEDS, stored)))
+        # Building every network also finds a wrong model or policy before anything is written.
+        costs = [estimate(config, data, self.executor.threads) for config in self.configs] if self._missing() else []
+        if budget is not None and costs:
             per_seed = sum(cost.seconds for cost in costs) / self.executor.workers
-            wanted = seeds_within(parse_budget(budget), per_seed, low=FEWEST_SEEDS, high=MOST_SEEDS)
-        self.seeds = list(range(max(wanted, stored)))
+            fitting = seeds_within(parse_budget(budget), per_seed, low=FEWEST_SEEDS, high=MOST_SEEDS)
+            self.seeds = list(range(max(fitting, stored)))
         if progress:
             _say(self._forecast(costs))
         make_folder(self.folder)
-        write_json(self._config_file, {**study_identity(self.configs, self.metric), "seeds": len(self.seeds)})
+        self._note(seeds=len(self.seeds), looks=self._stored("looks", []))
+
+    def count_look(self, record: dict[str, Any]) -> None:
+        """Note with how many seeds the test pictures were looked at: adding seeds until something shows is no test."""
+        looks = self._stored("looks", [])
+        if not looks or looks[-1] != len(self.seeds):
+            looks.append(len(self.seeds))
+        self._note(seeds=len(self.seeds), looks=looks)
+        record["looks"] = looks
+        if len(looks) > 1:
+            record["verdict"] += f" {describe_looks(looks)}"
 
     def runs(self) -> list[TrainConfig]:
         """Return every training of the study, seed by seed, so that a study that is stopped has whole pairs."""
@@ -139,12 +153,23 @@ class _Plan:
 
     def record(self, *, seconds: float, trained: int) -> dict[str, Any]:
         """Return what the study found, as plain JSON."""
-        groups = {config.dropout: [read_run(self._path(config, seed)) for seed in self.seeds] for config in self.configs}
-        return analyse(groups, metric=self.metric, command=self._command(), seconds=seconds, trained=trained)
+        groups = {
+            config.dropout: [read_run(self._path(config, seed)) for seed in self.seeds] for config in self.configs
+        }
+        record = analyse(groups, metric=self.metric, command=self._command(), seconds=seconds, trained=trained)
+        if all(row["verdict"]["kind"] == "undertrained" for row in record["policies"][1:]):
+            record["recommendation"]["command"] = self._longer_command()
+        return record
 
     @property
     def _config_file(self) -> Path:
         return self.folder / "study-config.json"
+
+    def _stored(self, name: str, default: Any) -> Any:
+        return read_json(self._config_file).get(name, default) if self._config_file.is_file() else default
+
+    def _note(self, **state: Any) -> None:
+        write_json(self._config_file, {**study_identity(self.configs, self.metric), **state})
 
     def _path(self, config: TrainConfig, seed: int) -> Path:
         number = [other.dropout for other in self.configs].index(config.dropout)
@@ -166,13 +191,23 @@ class _Plan:
         basis = f"{epochs} epochs each" if self.configs[0].epochs is not None else f"if each takes some {epochs} epochs"
         kept = len(self.runs()) - len(missing)
         before = f" ({kept} more are finished)" if kept else ""
-        return f"{_trainings(len(missing))}{before}, about {duration(seconds)} ({basis}, {self.executor.workers} at a time)"
+        at_once = min(self.executor.workers, len(missing))
+        return f"{_trainings(len(missing))}{before}, about {duration(seconds)} ({basis}, {at_once} at a time)"
 
-    def _command(self) -> str:
-        shared = shlex.split(train_command(dataclasses.replace(self.configs[0], dropout="fc=0.5", seed=0, out=None)))
-        words = ["dropkit", "compare", *shared[2:], "--policies", *(config.dropout for config in self.configs)]
-        words += ["--seeds", str(len(self.seeds)), "--metric", self.metric, "--out", str(self.folder)]
+    def _command(self, out: Path | None = None, **changes: Any) -> str:
+        """Return the command that makes this study, with other options where some are given."""
+        plain = dataclasses.replace(self.configs[0], dropout="fc=0.5", seed=0, out=None, threads=None, **changes)
+        words = ["dropkit", "compare", *shlex.split(train_command(plain))[2:]]
+        words += ["--policies", *(config.dropout for config in self.configs), "--seeds", str(len(self.seeds))]
+        words += ["--metric", self.metric, "--out", str(out or self.folder)]
         return shlex.join(words)
+
+    def _longer_command(self) -> str:
+        """Return the command of the same study with twice as many epochs, in a folder of its own."""
+        config = self.configs[0]
+        field = "max_epochs" if config.epochs is None else "epochs"
+        out = self.folder.with_name(f"{self.folder.name}-longer")
+        return self._command(out, **{field: 2 * config.epoch_limit})
 
 
 def _trainings(count: int) -> str:

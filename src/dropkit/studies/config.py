@@ -10,6 +10,7 @@ from dropkit.errors import DropkitError
 from dropkit.runs.config import HOW_FIELDS, MaybeCount, TrainConfig, TrainOptions, safe_name, short_hash
 
 DEFAULT_POLICIES = ("none", "fc=0.5", "conv=0.1,fc=0.5")
+NO_CONVOLUTIONS = {"mlp"}
 FEWEST_SEEDS = 3
 
 
@@ -25,12 +26,14 @@ class CompareConfig(TrainOptions):
         ['none', 'fc=0.5']
     """
 
-    policies: Annotated[tuple[str, ...], arg(metavar="POLICY [POLICY ...]")] = DEFAULT_POLICIES
-    """Policies to compare; every other one is held against the first."""
+    policies: Annotated[tuple[str, ...] | None, arg(metavar="POLICY [POLICY ...]")] = None
+    """Policies to compare; every other one is held against the first (default: none fc=0.5 conv=0.1,fc=0.5; those
+    with conv only where the network has convolutions)."""
 
     seeds: MaybeCount = None
-    """Trainings of each policy, with seeds 0, 1, ... (default: 5; at least 3). More of them may be asked for later in
-    the same folder."""
+    """Trainings of each policy, with seeds 0, 1, ... (default: 5; at least 3). Decide on them beforehand: more may be
+    asked for later in the same folder, but each further look at the test pictures is counted and makes a false find
+    likelier."""
 
     metric: Literal["error", "nll"] = "error"
     """What the verdict is about, declared before any training: share of wrong pictures, or test loss."""
@@ -44,7 +47,10 @@ class CompareConfig(TrainOptions):
     def configs(self) -> list[TrainConfig]:
         """Return a training for each policy, with the seed still to be set."""
         shared = {field.name: getattr(self, field.name) for field in fields(TrainOptions) if field.name != "out"}
-        return [TrainConfig(dropout=policy, **shared) for policy in self.policies]
+        return [TrainConfig(dropout=policy, **shared) for policy in self.policies or self._default_policies()]
+
+    def _default_policies(self) -> list[str]:
+        return [text for text in DEFAULT_POLICIES if self.model not in NO_CONVOLUTIONS or "conv" not in text]
 
 
 def study_identity(configs: list[TrainConfig], metric: str) -> dict[str, Any]:

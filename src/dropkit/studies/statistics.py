@@ -298,9 +298,7 @@ def _paired(base: Any, other: Any) -> Array:
         )
     d = second - first
     if not np.isfinite(d).all():
-        raise DropkitError(
-            "a paired difference of values that are not finite: leave out the seeds that diverged"
-        )
+        raise DropkitError("a paired difference of values that are not finite: leave out the seeds that diverged")
     return d
 
 

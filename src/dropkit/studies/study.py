@@ -1,5 +1,6 @@
 """The result of a study: an object that prints well, and whose record is plain JSON."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,20 @@ class Study:
         for row in self.record["policies"][1:]:
             console.print(Text(row["verdict"]["sentence"]))
         console.print()
+        if len(self.record["looks"]) > 1:
+            console.print(Text(describe_looks(self.record["looks"])))
         console.print(Text(self.recommendation["sentence"]))
         console.print(Text(f"Next: {self.recommendation['command']}"), soft_wrap=True)
+
+
+def describe_looks(looks: Sequence[int]) -> str:
+    """Say what several looks at the same test pictures mean for the verdict.
+
+    >>> describe_looks([5, 10])
+    'Looked at with 5, then 10 seeds: every further look makes a false find likelier than the 5% of a single one.'
+    """
+    counts = ", then ".join(map(str, looks))
+    return f"Looked at with {counts} seeds: every further look makes a false find likelier than the 5% of a single one."
 
 
 def _title(record: dict[str, Any]) -> str:

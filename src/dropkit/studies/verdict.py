@@ -123,9 +123,7 @@ def judge(
     return _no_evidence(difference, ends, metric, base, other, comparisons)
 
 
-def recommend(
-    base: PolicyRuns, others: Sequence[tuple[PolicyRuns, Verdict]], *, metric: str
-) -> Recommendation:
+def recommend(base: PolicyRuns, others: Sequence[tuple[PolicyRuns, Verdict]], *, metric: str) -> Recommendation:
     """Pick the policy with the best mean among those that help; the first policy where none does.
 
     Example:
@@ -156,7 +154,7 @@ def conclude(
         >>> half = PolicyRuns(name="fc=0.5", mean=0.15, best_epochs=[3, 4], budget=20)
         >>> text = conclude(none, [(half, Verdict("helps", ""))], metric="error", n_seeds=5, n_pictures=1797)
         >>> print(text.replace(". ", ".\\n", 1))
-        Compared with none by test error, on 5 seeds and 1,797 test pictures: fc=0.5 helps.
+        fc=0.5 helps, compared with none by test error on 5 seeds and 1,797 test pictures.
         Use fc=0.5: test error is 15.0% instead of 16.0% with none.
     """
     parts = []
@@ -164,8 +162,13 @@ def conclude(
         names = [runs.name for runs, verdict in others if verdict.kind == kind]
         parts += [text.format(_and(names))] if names else []
     where = f"on {_count(n_seeds, 'seed')} and {_count(n_pictures, 'test picture')}"
-    found = f"Compared with {base.name} by {_Unit.fit(metric).name}, {where}: {'; '.join(parts)}. "
-    return (found if parts else "") + recommend(base, others, metric=metric).sentence
+    advice = recommend(base, others, metric=metric).sentence
+    if not parts:
+        return advice
+    answer = "; ".join(parts)
+    if not any(verdict.kind in ("helps", "hurts") for _, verdict in others):
+        answer = answer[0].upper() + answer[1:]  # it begins with a word of ours, not with a policy
+    return f"{answer}, compared with {base.name} by {_Unit.fit(metric).name} {where}. {advice}"
 
 
 _LISTED: dict[Kind, str] = {
@@ -304,9 +307,7 @@ def _late_runs(runs: PolicyRuns) -> str:
 def _use(best: PolicyRuns, base: PolicyRuns, helping: int, metric: str) -> str:
     unit = _Unit.fit(metric, best.mean - base.mean)
     several = (
-        f" It is the best of {helping} that help; these were not tested against each other."
-        if helping > 1
-        else ""
+        f" It is the best of {helping} that help; these were not tested against each other." if helping > 1 else ""
     )
     levels = f"{unit.level(best.mean)} instead of {unit.level(base.mean)} with {base.name}"
     return f"Use {best.name}: {unit.name} is {levels}.{several}"
@@ -322,11 +323,7 @@ def _keep(base: PolicyRuns, kinds: Sequence[Kind]) -> str:
         return "Train longer before you choose: no policy was trained long enough to be judged."
     what = "dropout" if base.name == "none" else "another policy"
     if all(kind == "hurts" for kind in kinds):
-        return (
-            f"Keep {base.name}: {what} hurts here."
-            if base.name == "none"
-            else f"Keep {base.name}: all others hurt."
-        )
+        return f"Keep {base.name}: {what} hurts here." if base.name == "none" else f"Keep {base.name}: all others hurt."
     unjudged = sum(kind in ("undertrained", "diverged") for kind in kinds)
     if unjudged == len(kinds):
         return f"Keep {base.name} for now: no other policy could be judged."
