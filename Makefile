@@ -5,7 +5,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test install check format clean
+# make picture STUDY=studies/demo PICTURE=docs/images/page.png   a study's page as a picture (needs chromium)
+
+CHROMIUM ?= chromium
+
+.PHONY: demo test install format picture clean
 
 demo: .venv/installed
 	$(BIN)/dropkit compare digits --out studies/demo
@@ -21,6 +25,10 @@ install: .venv/installed-test
 format: .venv/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+picture:
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --disable-background-networking --hide-scrollbars \
+		--window-size=1180,2000 --screenshot=$(PICTURE) file://$(abspath $(STUDY))/report.html
 
 # torch goes first: it is the largest, and the constraints hold it to the tested version.
 .venv/installed: pyproject.toml constraints.txt

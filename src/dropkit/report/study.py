@@ -130,7 +130,7 @@ def _tiles(
     rows: Sequence[dict[str, Any]],
     metric: str,
 ) -> list[dict[str, str]]:
-    """The key figures: the first policy, the one to look at, their difference, the effort."""
+    """The key figures: the first policy, the one to look at, their difference, the training time."""
     word = "test loss (NLL)" if metric == "nll" else "test error"
     rival = _rival(policies, rows, metric)
     tiles = [_value_tile(rows[0], metric, word)]
@@ -141,7 +141,7 @@ def _tiles(
     runs = numbers.plural(len(record.get("runs") or ()), "run")
     seeds = numbers.plural(len(record.get("seeds") or ()), "seed")
     took = numbers.duration(record.get("seconds"))
-    tiles.append({"head": "effort", "name": "", "value": took, "foot": f"{runs}, {seeds}", "colour": ""})
+    tiles.append({"head": "training time", "name": "", "value": took, "foot": f"{runs}, {seeds}", "colour": ""})
     return tiles
 
 

@@ -19,14 +19,13 @@ from dropkit.studies.verdict import PolicyRuns, conclude, judge, recommend
 UNITS = {"error": "fraction", "nll": "nats", "ece": "fraction", "gap": "nats"}
 
 
-def analyse(groups: dict[str, list[Run]], *, metric: str, command: str, seconds: float, trained: int) -> dict[str, Any]:
+def analyse(groups: dict[str, list[Run]], *, metric: str, command: str, trained: int) -> dict[str, Any]:
     """Return the record of a study.
 
     Args:
         groups: the runs of each policy, in the same order of seeds; the first policy is the one held against.
         metric: "error" or "nll".
         command: what repeats the study.
-        seconds: how long the trainings took.
         trained: how many of them were made now.
     """
     _require_same_test_pictures(groups)
@@ -67,7 +66,7 @@ def analyse(groups: dict[str, list[Run]], *, metric: str, command: str, seconds:
         "metric": metric,
         "seeds": [run.config.seed for run in groups[names[0]]],
         "command": command,
-        "seconds": seconds,
+        "seconds": sum(run.summary["seconds"] for runs in groups.values() for run in runs),
         "trained": trained,
         "policies": rows,
         "recommendation": {

@@ -3,7 +3,6 @@
 import dataclasses
 import shlex
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,9 +74,7 @@ def compare(
     plan.refuse_other_study()
     data = load_data(configs[0])
     plan.settle_seeds(seeds, budget, data, progress=progress)
-    began = time.perf_counter()
-    trained = plan.train(progress=progress)
-    record = plan.record(seconds=time.perf_counter() - began, trained=trained)
+    record = plan.record(trained=plan.train(progress=progress))
     plan.count_look(record)
     write_json(plan.folder / "study.json", record)
     write_page(record, plan.folder / "report.html")
@@ -151,12 +148,12 @@ class _Plan:
                 done(folder)
         return len(missing)
 
-    def record(self, *, seconds: float, trained: int) -> dict[str, Any]:
+    def record(self, *, trained: int) -> dict[str, Any]:
         """Return what the study found, as plain JSON."""
         groups = {
             config.dropout: [read_run(self._path(config, seed)) for seed in self.seeds] for config in self.configs
         }
-        record = analyse(groups, metric=self.metric, command=self._command(), seconds=seconds, trained=trained)
+        record = analyse(groups, metric=self.metric, command=self._command(), trained=trained)
         if all(row["verdict"]["kind"] == "undertrained" for row in record["policies"][1:]):
             record["recommendation"]["command"] = self._longer_command()
         return record
