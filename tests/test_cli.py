@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import dropkit
 from dropkit import cli
 from dropkit.runs.fitting import Fit
 
@@ -93,6 +94,11 @@ def test_a_diverged_training_is_exit_code_1(capfd, tmp_path, monkeypatch):
     code, out, _ = run(capfd, "train", "digits", *SHORT, "--out", tmp_path / "run")
     assert code == 1
     assert "not finite at step 1" in out
+
+
+def test_the_version_is_printed(capfd):
+    code, out, _ = run(capfd, "--version")
+    assert (code, out) == (0, f"dropkit {dropkit.__version__}\n")
 
 
 def test_help_lists_every_field_of_the_config(capfd):

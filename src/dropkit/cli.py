@@ -3,12 +3,14 @@
 import json as json_module
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import tyro
 from rich.console import Console
-from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
+from tyro.conf import FlagCreatePairsOff
 
+import dropkit
 from dropkit.errors import DropkitError
 from dropkit.runs.config import TrainConfig
 from dropkit.studies.config import CompareConfig
@@ -17,64 +19,72 @@ from dropkit.studies.config import CompareConfig
 DONE, DIVERGED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
-def train_command(config: OmitArgPrefixes[TrainConfig], json: FlagCreatePairsOff[bool] = False) -> int:
-    """Train a network on pictures with dropout, and evaluate it.
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand(TrainConfig):
+    """Train a network on pictures with dropout, and evaluate it. The same command goes on where it was stopped."""
 
-    The same command goes on where it was stopped.
+    json: FlagCreatePairsOff[bool] = False
+    """Print the summary as JSON on standard output."""
 
-    Args:
-        config: the training.
-        json: print the summary as JSON on standard output.
-    """
-    from dropkit.runs.training import train
+    def run(self) -> int:
+        """Train and say how it went; return the exit code."""
+        from dropkit.runs.training import train
 
-    run = train(config)
-    if json:
-        _print(json_module.dumps({"folder": str(run.folder), **run.summary}, indent=1))
-    else:
-        if run.repeated:
-            _print("already finished; nothing was trained:")
-        _print(str(run))
-        _print(f"page: {run.folder / 'report.html'}")
-    return DIVERGED if run.diverged else DONE
+        run = train(TrainConfig(**{field.name: getattr(self, field.name) for field in fields(TrainConfig)}))
+        if self.json:
+            _print(json_module.dumps({"folder": str(run.folder), **run.summary}, indent=1))
+        else:
+            if run.repeated:
+                _print("already finished; nothing was trained:")
+            _print(str(run))
+            _print(f"page: {run.page}")
+        return DIVERGED if run.diverged else DONE
 
 
-def compare_command(config: OmitArgPrefixes[CompareConfig], json: FlagCreatePairsOff[bool] = False) -> int:
+@dataclass(frozen=True, kw_only=True)
+class CompareCommand(CompareConfig):
     """Train with and without dropout on the same splits and seeds, and say whether it pays.
 
-    The same command goes on where it was stopped and repeats no finished training.
-
-    Args:
-        config: the comparison.
-        json: print the study's record as JSON on standard output.
+    The same command goes on where it was stopped, and repeats no finished training.
     """
-    from dropkit.studies.compare import compare
 
-    study = compare(
-        config.configs(),
-        seeds=config.seeds,
-        metric=config.metric,
-        budget=config.budget,
-        workers=config.workers,
-        out=config.out,
-    )
-    if json:
-        _print(json_module.dumps(study.record, indent=1))
-    else:
-        study.print(Console())
-        _print(f"\npage: {study.page}")
-    return DONE
+    json: FlagCreatePairsOff[bool] = False
+    """Print the study's record as JSON on standard output."""
+
+    def run(self) -> int:
+        """Compare and say what came out; return the exit code."""
+        from dropkit.studies.compare import compare
+
+        study = compare(
+            self.configs(),
+            seeds=self.seeds,
+            metric=self.metric,
+            budget=self.budget,
+            workers=self.workers,
+            out=self.out,
+        )
+        if self.json:
+            _print(json_module.dumps(study.record, indent=1))
+        else:
+            study.print(Console())
+            _print(f"\npage: {study.page}")
+        return DONE
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"train": train_command, "compare": compare_command}
+COMMANDS: dict[str, Callable[..., Any]] = {"train": TrainCommand, "compare": CompareCommand}
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    words = sys.argv[1:] if args is None else args
+    if list(words) == ["--version"]:
+        _print(f"dropkit {dropkit.__version__}")
+        sys.exit(DONE)
     try:
-        code = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="dropkit", description="Dropout for PyTorch: does it pay on your pictures?", args=args
+        command: TrainCommand | CompareCommand = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="dropkit", description="Dropout for PyTorch: does it pay on your pictures?", args=words
         )
+        code = command.run()
     except DropkitError as error:
         print(f"dropkit: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(WRONG_INPUT)

@@ -15,7 +15,7 @@ def test_an_epoch_is_one_plain_line_with_loss_gap_speed_and_time_left(capsys):
         shown.epoch(ROW)
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == "epoch 3/10  val loss 0.500  val error 12.50%  gap +0.250  1,234 images/s  at most 14 s left\n"
+    assert said.err == "epoch 3/10 val loss 0.500 error 12.50% gap +0.250 1,234 images/s <14 s left\n"
 
 
 def test_lines_are_at_least_two_seconds_apart_and_the_last_is_never_lost(capsys, monkeypatch):

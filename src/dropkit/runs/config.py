@@ -16,35 +16,37 @@ from dropkit.errors import DropkitError, unknown
 HOW_FIELDS = frozenset({"out", "threads", "device"})
 _DEFAULT_LR = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.05}
 
+# How options are shown in the command's help. Where the default depends on other things the field's text tells it.
 Count = Annotated[int, arg(metavar="N")]
-MaybeCount = Annotated[int | None, arg(metavar="N")]
+MaybeCount = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Number = Annotated[float, arg(metavar="X")]
+MaybeNumber = Annotated[float | None, arg(metavar="X", help_behavior_hint="")]
 Text = Annotated[str, arg(metavar="NAME")]
+MaybeFolder = Annotated[str | None, arg(metavar="DIR", help_behavior_hint="")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """How to train, whatever the dropout and the seed."""
 
-    data: Annotated[Positional[str], arg(metavar="DATA")]
-    """`digits` (embedded, 1,797 pictures of 8x8), an .npz file with MedMNIST's array names (train_images,
-    train_labels, ...), or a folder with a sub-folder a class, with or without train/, val/ and test/."""
+    # Each field's text is one line: the command's help would keep the line breaks of longer ones.
+    data: Annotated[Positional[str], arg(metavar="DATA", help_behavior_hint="")]
+    """digits (embedded), an .npz file with MedMNIST's array names, or a folder with a sub-folder for each class."""
 
     model: Text = "cnn"
     """Network: cnn (the tutorial's), bn-cnn (a small one with batch-norm) or mlp (fully connected)."""
 
     epochs: MaybeCount = None
-    """Train for exactly N epochs. Without it, training goes on until the validation loss has not improved for
-    --patience epochs. The weights of the best epoch are kept either way."""
+    """Train for exactly N epochs (default: until the validation loss has not improved for --patience epochs)."""
 
     patience: Count = 10
-    """Epochs without a better validation loss after which training stops."""
+    """Epochs without a better validation loss after which training stops; the best epoch's weights are kept."""
 
     min_steps: Count = 1000
     """Steps that are made before patience may stop the training."""
 
     max_epochs: Count = 200
-    """Epochs after which training stops in any case."""
+    """Epochs after which training stops in any case, unless --epochs says more."""
 
     batch_size: Count = 128
     """Pictures in a training step."""
@@ -52,7 +54,7 @@ class TrainOptions:
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """Adam, AdamW, or SGD with Nesterov momentum."""
 
-    lr: Annotated[float | None, arg(metavar="X")] = None
+    lr: MaybeNumber = None
     """Learning rate (default: 0.001 for adam and adamw, 0.05 for sgd)."""
 
     momentum: Number = 0.9
@@ -62,21 +64,21 @@ class TrainOptions:
     """L2 penalty (adam, sgd) or decoupled weight decay (adamw)."""
 
     max_train: MaybeCount = None
-    """Train on a stratified subset of N pictures."""
+    """Train on a stratified subset of N pictures (default: on all)."""
 
     split_seed: Count = 0
     """Seed of the splits that the data does not come with. Runs that are compared share it."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """bfloat16 runs forward and backward under autocast; auto takes it where the hardware is fast at it."""
+    """bfloat16 computes forward and backward under autocast; auto takes it where the hardware is fast at it."""
 
     device: Text = "auto"
     """cpu, cuda or mps; auto takes a GPU where there is one."""
 
     threads: MaybeCount = None
-    """CPU threads of one training (default: all of them, shared out where several trainings run at once)."""
+    """CPU threads of one training (default: all, shared out where several trainings run at once)."""
 
-    out: Annotated[str | None, arg(metavar="DIR")] = None
+    out: MaybeFolder = None
     """Folder for the results (default: a name made from the options, so the same command finds it again)."""
 
     def __post_init__(self) -> None:
@@ -106,7 +108,19 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(TrainOptions):
+class DropoutChoice:
+    """What differs between the trainings of a comparison."""
+
+    dropout: Annotated[str, arg(metavar="POLICY")] = "fc=0.5"
+    """What is dropped where: none, model (as the network was built), or items such as conv=channel:0.1,fc=0.5."""
+
+    seed: Count = 0
+    """Seed of the initial weights, the batch order and the masks."""
+
+
+# A dataclass lists the fields of its last base first: what is asked for most stands first in the help.
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(TrainOptions, DropoutChoice):
     """One training: its data, network, dropout and seed.
 
     Raises:
@@ -116,13 +130,6 @@ class TrainConfig(TrainOptions):
         >>> TrainConfig(data="digits", dropout="fc=0.5", epochs=10).learning_rate
         0.001
     """
-
-    dropout: Annotated[str, arg(metavar="POLICY")] = "fc=0.5"
-    """Which sites drop which share of their units: none, model (as the network was built), or items such as
-    fc=0.5 or input=0.1,conv=channel:0.1,fc=0.5. A site that is not named drops nothing."""
-
-    seed: Count = 0
-    """Seed of the initial weights, the batch order and the masks."""
 
     def __post_init__(self) -> None:
         """Check every field that can be checked without the data."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 PLAIN_EVERY = 2.0  # seconds between two plain lines
 
@@ -65,7 +65,7 @@ class Live:
 
     def step(self, epoch: int, step: int, steps: int) -> None:
         """Move the bar."""
-        label = f"epoch {epoch} of at most {self.budget}"
+        label = f"epoch {epoch}/{self.budget}"
         self.progress.update(self.task, description=label, total=steps, completed=step)
 
     def epoch(self, row: dict[str, Any]) -> None:
@@ -80,13 +80,7 @@ def training_display(budget: int, *, show: bool) -> Iterator[Display]:
     if not show:
         yield Silent()
     elif console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[row]}"),
-        )
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=8), TextColumn("{task.fields[row]}"))
         with Progress(*columns, console=console, transient=True) as progress:
             yield Live(progress, budget)
     else:
@@ -99,16 +93,16 @@ def training_display(budget: int, *, show: bool) -> Iterator[Display]:
 
 def describe_epoch(row: dict[str, Any], budget: int) -> str:
     """Return an epoch as one plain line."""
-    return f"epoch {row['epoch']}/{budget}  {describe_figures(row, budget)}"
+    return f"epoch {row['epoch']}/{budget} {describe_figures(row, budget)}"
 
 
 def describe_figures(row: dict[str, Any], budget: int) -> str:
     """Return losses, gap, speed and time left of an epoch."""
     left = (budget - row["epoch"]) * row["seconds"] / row["epoch"]
     return (
-        f"val loss {row['val_loss']:.3f}  val error {row['val_error']:.2%}  "
-        f"gap {row['val_loss'] - row['train_loss']:+.3f}  {row['images_per_second']:,.0f} images/s  "
-        f"at most {duration(left)} left"
+        f"val loss {row['val_loss']:.3f} error {row['val_error']:.2%} "
+        f"gap {row['val_loss'] - row['train_loss']:+.3f} {row['images_per_second']:,.0f} images/s "
+        f"<{duration(left)} left"
     )
 
 

@@ -48,6 +48,11 @@ class Run:
         """Whether the loss stopped being a number."""
         return bool(self.summary["status"] == "diverged")
 
+    @property
+    def page(self) -> Path:
+        """The run's page; a run that belongs to a study has none of its own."""
+        return self.folder / "report.html"
+
     def test_predictions(self) -> tuple[Tensor, Tensor]:
         """Return (logits [n, classes], labels [n]) of the test pictures."""
         stored = RunFolder(self.folder).read_test()
@@ -112,7 +117,7 @@ def train(
             write_page,  # plotly takes its time to import, and processes of a study need none
         )
 
-        write_page(page_record(run), folder.path / "report.html")
+        write_page(page_record(run), run.page)
     return run
 
 

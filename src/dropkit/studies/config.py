@@ -15,7 +15,28 @@ FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig(TrainOptions):
+class Comparison:
+    """What is compared, by what, and how often."""
+
+    policies: Annotated[tuple[str, ...] | None, arg(metavar="POLICY [POLICY ...]", help_behavior_hint="")] = None
+    """Policies, of which the others are held against the first (default: none fc=0.5 conv=0.1,fc=0.5)."""
+
+    seeds: MaybeCount = None
+    """Trainings of each policy, with seeds 0, 1, ... (default: 5; at least 3). Decide on them beforehand."""
+
+    metric: Literal["error", "nll"] = "error"
+    """What the verdict is about, declared before any training: share of wrong pictures, or test loss."""
+
+    budget: Annotated[str | None, arg(metavar="TIME", help_behavior_hint="")] = None
+    """Take as many seeds as fit into a time such as 20m (never fewer than 3), instead of --seeds."""
+
+    workers: MaybeCount = None
+    """Trainings at a time (default: one for each core; one in all where there is a GPU)."""
+
+
+# The last base's fields come first, as in TrainConfig.
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(TrainOptions, Comparison):
     """Which policies to compare, and how each is trained.
 
     Raises:
@@ -25,24 +46,6 @@ class CompareConfig(TrainOptions):
         >>> [config.dropout for config in CompareConfig(data="digits", policies=("none", "fc=0.5")).configs()]
         ['none', 'fc=0.5']
     """
-
-    policies: Annotated[tuple[str, ...] | None, arg(metavar="POLICY [POLICY ...]")] = None
-    """Policies to compare; every other one is held against the first (default: none fc=0.5 conv=0.1,fc=0.5; those
-    with conv only where the network has convolutions)."""
-
-    seeds: MaybeCount = None
-    """Trainings of each policy, with seeds 0, 1, ... (default: 5; at least 3). Decide on them beforehand: more may be
-    asked for later in the same folder, but each further look at the test pictures is counted and makes a false find
-    likelier."""
-
-    metric: Literal["error", "nll"] = "error"
-    """What the verdict is about, declared before any training: share of wrong pictures, or test loss."""
-
-    budget: Annotated[str | None, arg(metavar="TIME")] = None
-    """Take as many seeds as fit into a time such as 20m (never fewer than 3), instead of --seeds."""
-
-    workers: MaybeCount = None
-    """Trainings at a time (default: one a core; one in all where there is a GPU)."""
 
     def configs(self) -> list[TrainConfig]:
         """Return a training for each policy, with the seed still to be set."""
