@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dropkit.models.cnn import CNNWithDropout as CNNWithDropout
     from dropkit.models.mlp import MLP as MLP
     from dropkit.runs.config import TrainConfig as TrainConfig
-    from dropkit.runs.training import Run as Run
+    from dropkit.runs.run import Run as Run
     from dropkit.runs.training import train as train
     from dropkit.studies.compare import compare as compare
     from dropkit.studies.study import Study as Study
@@ -35,7 +35,7 @@ _HOMES = {
     "CNNWithDropout": "dropkit.models.cnn",
     "MLP": "dropkit.models.mlp",
     "TrainConfig": "dropkit.runs.config",
-    "Run": "dropkit.runs.training",
+    "Run": "dropkit.runs.run",
     "train": "dropkit.runs.training",
     "compare": "dropkit.studies.compare",
     "Study": "dropkit.studies.study",

@@ -29,6 +29,15 @@ def test_every_field_that_differs_is_named(tmp_path):
         refuse_other_fields(tmp_path, {"a": 1}, {"a": 2, "b": "x"})
 
 
+def test_a_folder_that_a_crash_left_half_begun_is_begun_again(tmp_path, short):
+    folder = RunFolder(tmp_path)
+    folder.split.write_text("{}")
+    (tmp_path / ".config.json.x1.part").write_text("{")
+    folder.require_same(short())
+    folder.begin(short(), {}, {"train": []})
+    assert folder.begun
+
+
 def test_a_file_where_the_folder_should_be(tmp_path, short):
     (tmp_path / "run").write_text("")
     with pytest.raises(DropkitError, match="is a file: give a folder"):

@@ -14,7 +14,7 @@ import torch
 from dropkit.errors import DropkitError
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.metrics import per_picture
-from dropkit.runs.training import read_run
+from dropkit.runs.run import read_run
 from dropkit.studies import compare as module
 from dropkit.studies.compare import compare
 from dropkit.studies.statistics import paired_difference

@@ -4,7 +4,7 @@ import dataclasses
 
 import torch
 
-from dropkit.runs.training import read_run
+from dropkit.runs.run import read_run
 from dropkit.studies.executor import LocalProcesses
 
 

@@ -60,12 +60,16 @@ class RunFolder:
         """
         if self.begun:
             refuse_other_fields(self.path, read_json(self.config), config.identity())
-        elif self.path.is_dir() and any(not child.name.startswith(".") for child in self.path.iterdir()):
+        elif self.path.is_dir() and any(self._foreign(child.name) for child in self.path.iterdir()):
             raise DropkitError(
                 f"the folder {str(self.path)!r} holds something else: give an empty or new one with --out"
             )
         elif self.path.exists() and not self.path.is_dir():
             raise DropkitError(f"{str(self.path)!r} is a file: give a folder with --out")
+
+    def _foreign(self, name: str) -> bool:
+        """Whether a file is none of those that stand in a folder when `begin` is stopped before its end."""
+        return not (name.startswith(".") or name in (self.split.name, self.environment.name))
 
     def begin(self, config: TrainConfig, environment: dict[str, Any], split: dict[str, Any]) -> None:
         """Create the folder. The config comes last: its presence says that the others are there."""

@@ -1,72 +1,27 @@
 """One training, from its config to its record on disk; unfinished ones go on, finished ones are read."""
 
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dropkit.errors import DropkitError
 from dropkit.files import read_json
-from dropkit.runs.checkpoint import load_checkpoint, read_tensors, save_checkpoint
+from dropkit.runs.checkpoint import load_checkpoint, save_checkpoint
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.display import Display, training_display
 from dropkit.runs.environment import describe_environment
-from dropkit.runs.fitting import DivergedError, Fit, build_model
+from dropkit.runs.fitting import DivergedError, Fit
 from dropkit.runs.interrupts import deferred_interrupt
 from dropkit.runs.metrics import ece, error, nll
 from dropkit.runs.pictures import Pictures, load
 from dropkit.runs.record import RunFolder
+from dropkit.runs.run import Run, read_run, write_run_page
 from dropkit.runs.split import Split, make_split
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished training and what is known of it.
-
-    Attributes:
-        folder: where its files are.
-        config: what it was told.
-        summary: the outcome: best epoch, test, validation and training figures, gap, seconds.
-        epochs: the metrics of each epoch.
-        repeated: True when the run had been finished before and was only read.
-    """
-
-    folder: Path
-    config: TrainConfig
-    summary: dict[str, Any]
-    epochs: list[dict[str, Any]]
-    repeated: bool = False
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the loss stopped being a number."""
-        return bool(self.summary["status"] == "diverged")
-
-    @property
-    def page(self) -> Path:
-        """The run's page; a run that belongs to a study has none of its own."""
-        return self.folder / "report.html"
-
-    def test_predictions(self) -> tuple[Tensor, Tensor]:
-        """Return (logits [n, classes], labels [n]) of the test pictures."""
-        stored = RunFolder(self.folder).read_test()
-        return stored["logits"], stored["labels"]
-
-    def model(self) -> nn.Module:
-        """Return the network with the weights of the best epoch, on the CPU, in eval mode."""
-        model = build_model(self.config, load(self.config.data))
-        model.load_state_dict(read_tensors(RunFolder(self.folder).model)[0])
-        return model.eval()
-
-    def __str__(self) -> str:
-        """Say how it went, in a line or two."""
-        return describe_outcome(self.summary, str(self.folder))
 
 
 def train(
@@ -113,11 +68,7 @@ def train(
         _finish(folder, fit, failure)
     run = read_run(folder.path)
     if page:
-        from dropkit.report.page import (
-            write_page,  # plotly takes its time to import, and processes of a study need none
-        )
-
-        write_page(page_record(run), run.page)
+        write_run_page(run)
     return run
 
 
@@ -125,21 +76,6 @@ def load_data(config: TrainConfig) -> tuple[Pictures, Split]:
     """Return the pictures that a config names, and their split."""
     pictures = load(config.data)
     return pictures, make_split(pictures, seed=config.split_seed, max_train=config.max_train)
-
-
-def read_run(path: Path, *, repeated: bool = False) -> Run:
-    """Return the finished run in a folder.
-
-    Raises:
-        DropkitError: if there is none.
-    """
-    folder = RunFolder(path)
-    if not folder.finished:
-        raise DropkitError(f"the folder {str(path)!r} holds no finished run")
-    stored = read_json(folder.config)
-    known = {field.name for field in fields(TrainConfig)}
-    config = TrainConfig(**{name: value for name, value in stored.items() if name in known})
-    return Run(path, config, read_json(folder.summary), folder.read_metrics(), repeated)
 
 
 def _begin_or_resume(folder: RunFolder, fit: Fit, environment: dict[str, Any], split: dict[str, Any]) -> None:
@@ -225,51 +161,6 @@ def _describe_data(fit: Fit) -> dict[str, Any]:
         "test": len(data.test),
         "shape": list(fit.pictures.shape),
     }
-
-
-def page_record(run: Run) -> dict[str, Any]:
-    """Return what the page of a single run shows."""
-    return {
-        "kind": "run",
-        "dropkit": read_json(RunFolder(run.folder).environment)["dropkit"],
-        "data": run.summary["data"],
-        "config": asdict(run.config),
-        "environment": read_json(RunFolder(run.folder).environment),
-        "command": train_command(run.config),
-        "seconds": run.summary["seconds"],
-        "policy": run.config.dropout,
-        "summary": run.summary,
-        "epochs": run.epochs,
-    }
-
-
-def train_command(config: TrainConfig) -> str:
-    """Return the command that does the training again: the options that differ from their defaults."""
-    words = ["dropkit", "train", config.data]
-    for option in fields(config):
-        value = getattr(config, option.name)
-        if option.name != "data" and value != option.default:
-            words += [f"--{option.name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
-
-
-def describe_outcome(summary: dict[str, Any], folder: str) -> str:
-    """Return how a run went, in a few plain lines."""
-    lines = []
-    if summary["status"] == "diverged":
-        lines.append(
-            f"Stopped: {summary['reason']}. Try a lower --lr"
-            + (f"; the model of epoch {summary['best_epoch']} is kept." if summary["best_epoch"] else ".")
-        )
-    if summary["test"] is not None:
-        test = summary["test"]
-        lines.append(
-            f"test error {test['error']:.2%}, NLL {test['nll']:.3f}, ECE {test['ece']:.3f} on {test['n']:,} pictures; "
-            f"gap {summary['gap']:+.3f} (validation loss minus training loss, both in eval mode)"
-        )
-        lines.append(f"best epoch {summary['best_epoch']} of {summary['epochs']}, {summary['seconds']:.0f} s")
-    lines.append(f"kept in {folder}")
-    return "\n".join(lines)
 
 
 @contextmanager

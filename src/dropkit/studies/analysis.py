@@ -12,7 +12,7 @@ from dropkit.errors import DropkitError
 from dropkit.files import read_json
 from dropkit.runs.metrics import per_picture
 from dropkit.runs.record import RunFolder
-from dropkit.runs.training import Run, train_command
+from dropkit.runs.run import Run, train_command
 from dropkit.studies.statistics import Difference, holm, holm_intervals, mean_interval, paired_difference
 from dropkit.studies.verdict import PolicyRuns, conclude, judge, recommend
 

@@ -15,8 +15,9 @@ from dropkit.runs.display import duration
 from dropkit.runs.metrics import METRICS
 from dropkit.runs.pictures import Pictures
 from dropkit.runs.record import RunFolder, refuse_other_fields
+from dropkit.runs.run import read_run, train_command
 from dropkit.runs.split import Split
-from dropkit.runs.training import load_data, read_run, train_command
+from dropkit.runs.training import load_data
 from dropkit.studies.analysis import analyse
 from dropkit.studies.config import FEWEST_SEEDS, require_comparable, study_folder, study_identity
 from dropkit.studies.display import watch

@@ -1,0 +1,127 @@
+"""A finished run: what is known of it, its model, its page."""
+
+import shlex
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from dropkit.errors import DropkitError
+from dropkit.files import read_json
+from dropkit.runs.checkpoint import read_tensors
+from dropkit.runs.config import TrainConfig
+from dropkit.runs.fitting import build_model
+from dropkit.runs.pictures import load
+from dropkit.runs.record import RunFolder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training and what is known of it.
+
+    Attributes:
+        folder: where its files are.
+        config: what it was told.
+        summary: the outcome: best epoch, test, validation and training figures, gap, seconds.
+        epochs: the metrics of each epoch.
+        repeated: True when the run had been finished before and was only read.
+    """
+
+    folder: Path
+    config: TrainConfig
+    summary: dict[str, Any]
+    epochs: list[dict[str, Any]]
+    repeated: bool = False
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss stopped being a number."""
+        return bool(self.summary["status"] == "diverged")
+
+    @property
+    def page(self) -> Path:
+        """The run's page; a run that belongs to a study has none of its own."""
+        return self.folder / "report.html"
+
+    def test_predictions(self) -> tuple[Tensor, Tensor]:
+        """Return (logits [n, classes], labels [n]) of the test pictures."""
+        stored = RunFolder(self.folder).read_test()
+        return stored["logits"], stored["labels"]
+
+    def model(self) -> nn.Module:
+        """Return the network with the weights of the best epoch, on the CPU, in eval mode."""
+        model = build_model(self.config, load(self.config.data))
+        model.load_state_dict(read_tensors(RunFolder(self.folder).model)[0])
+        return model.eval()
+
+    def __str__(self) -> str:
+        """Say how it went, in a line or two."""
+        return describe_outcome(self.summary, str(self.folder))
+
+
+def read_run(path: Path, *, repeated: bool = False) -> Run:
+    """Return the finished run in a folder.
+
+    Raises:
+        DropkitError: if there is none.
+    """
+    folder = RunFolder(path)
+    if not folder.finished:
+        raise DropkitError(f"the folder {str(path)!r} holds no finished run")
+    stored = read_json(folder.config)
+    known = {field.name for field in fields(TrainConfig)}
+    config = TrainConfig(**{name: value for name, value in stored.items() if name in known})
+    return Run(path, config, read_json(folder.summary), folder.read_metrics(), repeated)
+
+
+def write_run_page(run: Run) -> Path:
+    """Write the run's page into its folder; return its path."""
+    from dropkit.report.page import write_page  # plotly takes its time to import, and a study's processes need none
+
+    return write_page(_page_record(run), run.page)
+
+
+def _page_record(run: Run) -> dict[str, Any]:
+    environment = read_json(RunFolder(run.folder).environment)
+    return {
+        "kind": "run",
+        "dropkit": environment["dropkit"],
+        "data": run.summary["data"],
+        "config": asdict(run.config),
+        "environment": environment,
+        "command": train_command(run.config),
+        "seconds": run.summary["seconds"],
+        "policy": run.config.dropout,
+        "summary": run.summary,
+        "epochs": run.epochs,
+    }
+
+
+def train_command(config: TrainConfig) -> str:
+    """Return the command that does the training again: the options that differ from their defaults."""
+    words = ["dropkit", "train", config.data]
+    for option in fields(config):
+        value = getattr(config, option.name)
+        if option.name != "data" and value != option.default:
+            words += [f"--{option.name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def describe_outcome(summary: dict[str, Any], folder: str) -> str:
+    """Return how a run went, in a few plain lines."""
+    lines = []
+    if summary["status"] == "diverged":
+        lines.append(
+            f"Stopped: {summary['reason']}. Try a lower --lr"
+            + (f"; the model of epoch {summary['best_epoch']} is kept." if summary["best_epoch"] else ".")
+        )
+    if summary["test"] is not None:
+        test = summary["test"]
+        lines.append(
+            f"test error {test['error']:.2%}, NLL {test['nll']:.3f}, ECE {test['ece']:.3f} on {test['n']:,} pictures; "
+            f"gap {summary['gap']:+.3f} (validation loss minus training loss, both in eval mode)"
+        )
+        lines.append(f"best epoch {summary['best_epoch']} of {summary['epochs']}, {summary['seconds']:.0f} s")
+    lines.append(f"kept in {folder}")
+    return "\n".join(lines)
