@@ -8,7 +8,7 @@
 
     python benchmarks/verdict_honesty.py [--repetitions 200] [--seeds 5 3] [--data digits] [--jobs 2]
 
-Each repetition draws training, validation and test pictures anew without overlap and trains 2 x seeds networks.
+The planted differences are looked for with the first number of seeds. Each repetition draws training, validation and test pictures anew without overlap and trains 2 x seeds networks.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from dropkit.studies.statistics import paired_difference
 from dropkit.studies.verdict import PolicyRuns, judge
 
 NULL = ("fc=0.5", "fc=0.5")
-PLANTED = (("none", "input=0.3"), ("none", "input=0.5"), ("none", "fc=0.9"))
+PLANTED = (("none", "input=0.3"), ("none", "input=0.5"))
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def main() -> None:
     began = time.perf_counter()
     for n_seeds in args.seeds:
         args.current_seeds = n_seeds
-        for names in (NULL, *PLANTED):
+        for names in (NULL, *PLANTED) if n_seeds == args.seeds[0] else (NULL,):
             work = (delayed(repetition)(pictures, names, number, args) for number in range(args.repetitions))
             report(names, list(Parallel(n_jobs=args.jobs)(work)), args)
     print(f"\n{time.perf_counter() - began:.0f} s")
