@@ -8,7 +8,8 @@
 
     python benchmarks/verdict_honesty.py [--repetitions 200] [--seeds 5 3] [--data digits] [--jobs 2]
 
-The planted differences are looked for with the first number of seeds. Each repetition draws training, validation and test pictures anew without overlap and trains 2 x seeds networks.
+Each repetition draws training, validation and test pictures anew, without overlap, and trains 2 x seeds networks. The
+planted differences are looked for with the first number of seeds alone.
 """
 
 import argparse

@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from dropkit.runs.config import TrainConfig
+
+# The same examples in every run: a failure in CI is one that can be repeated.
+settings.register_profile("dropkit", derandomize=True, deadline=None)
+settings.load_profile("dropkit")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -30,7 +30,7 @@ def outcome(call):
 # What is dropped and what is kept
 
 
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.lists(st.integers(0, 7), max_size=4),
     p=st.floats(0, 1),

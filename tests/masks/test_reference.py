@@ -17,7 +17,7 @@ def expected(kept_oracle, samples, units, rate, key):
     return torch.tensor(flat, dtype=torch.bool).view(samples, units)
 
 
-@settings(max_examples=80, derandomize=True, deadline=None)
+@settings(max_examples=80)
 @given(
     samples=st.integers(0, 7),
     units=st.integers(0, 23),

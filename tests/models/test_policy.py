@@ -163,7 +163,7 @@ def test_a_policy_for_another_network_says_what_this_one_has(name, policy, messa
         max_size=4,
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_written_is_what_is_read(entries):
     text = ",".join(f"{site}={kind}{rate}" for site, kind, rate in entries)
     expected = tuple(Item(site, rate, kind[:-1] or "unit") for site, kind, rate in entries)
@@ -171,7 +171,7 @@ def test_what_is_written_is_what_is_read(entries):
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_text_is_a_policy_or_a_clear_error(text):
     try:
         Policy.parse(text)

@@ -170,7 +170,7 @@ def test_a_single_array_is_not_an_archive(tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_damage_anywhere_is_either_harmless_or_an_error_of_ours(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("damaged") / "tiny.npz"
     np.savez_compressed(path, **whole())

@@ -238,3 +238,17 @@ def test_fewer_threads_than_before_are_noted(short, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "threads 1 then, 2 now" in said
     assert "going on after epoch 2" in said
+
+
+def test_real_pictures_are_learned(short, fashion_mnist):
+    run = train(short(data=fashion_mnist, model="cnn", max_train=600, epochs=4), progress=False)
+    assert run.summary["data"] == {
+        "name": "fashion_mnist",
+        "pictures": 70_000,
+        "classes": 10,
+        "train": 600,
+        "val": 106,
+        "test": 10_000,
+        "shape": [1, 28, 28],
+    }
+    assert run.summary["test"]["error"] < 0.45  # nine in ten are wrong by chance

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -253,7 +253,6 @@ def test_holm_is_the_worked_example():
 
 
 @given(st.lists(differences, min_size=1, max_size=5))
-@settings(deadline=None)
 def test_the_intervals_exclude_zero_exactly_where_holm_finds(several):
     found = [against_nothing(d) for d in several]
     adjusted = holm([d.p_value for d in found])
