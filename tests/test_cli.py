@@ -65,7 +65,7 @@ def test_compare_prints_table_verdict_recommendation_and_page(capfd, tmp_path):
         (["train", "digits", "--model", "cn"], "unknown model 'cn': allowed are cnn, bn-cnn, mlp. Did you mean 'cnn'?"),
         (["train", "digits", "--dropout", "fc=2"], "from 0 to 1, but got 2"),
         (["train", "digits", "--dropout", "cov=0.2"], "Did you mean 'conv'?"),
-        (["train", "digits", "--epochs", "0"], "epochs must be a whole number at least 1, but got 0"),
+        (["train", "digits", "--epochs", "0"], "epochs must be a whole number of at least 1, but got 0"),
         (["compare", "digits", "--policies", "none"], "at least two policies"),
         (["compare", "digits", "--seeds", "2"], "seeds must be at least 3, but got 2"),
         (["compare", "digits", "--budget", "soon"], "budget must be a time such as 20m"),

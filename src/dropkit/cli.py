@@ -1,6 +1,7 @@
 """The command: parse, call, print."""
 
 import json as json_module
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -68,7 +69,7 @@ class CompareCommand(CompareConfig):
         else:
             study.print(Console())
             _print(f"\npage: {study.page}")
-        return DONE
+        return DIVERGED if any(row["diverged"] for row in study.record["policies"]) else DONE
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {"train": TrainCommand, "compare": CompareCommand}
@@ -85,9 +86,14 @@ def main(args: Sequence[str] | None = None) -> None:
             COMMANDS, prog="dropkit", description="Dropout for PyTorch: does it pay on your pictures?", args=words
         )
         code = command.run()
+        sys.stdout.flush()
     except DropkitError as error:
         print(f"dropkit: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(WRONG_INPUT)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (| head). What is still to be flushed must not raise again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(DONE)
     except KeyboardInterrupt:
         print("stopped; what was finished is kept, and the same command goes on", file=sys.stderr)  # noqa: T201
         sys.exit(INTERRUPTED)

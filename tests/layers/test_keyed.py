@@ -114,8 +114,20 @@ def test_only_the_model_s_layers_are_keyed():
 
 
 def test_models_without_dropout_are_left_alone():
-    with keyed(nn.Sequential(nn.Linear(3, 5), nn.Dropout(0.5)), seed=1, step=2):
-        pass
+    model = nn.Sequential(nn.Linear(3, 5))
+    before = dict(vars(model[0]))
+    with keyed(model, seed=1, step=2):
+        assert vars(model[0]) == before
+
+
+def test_torch_s_own_dropout_is_warned_of_where_the_block_begins():
+    model = nn.Sequential(Dropout(0.5), nn.Dropout2d(0.5))
+    with pytest.warns(
+        UserWarning, match="does not reach the torch.nn.Dropout2d at '1'.*use dropkit.Dropout2d"
+    ) as found:
+        with keyed(model, seed=1, step=2):
+            pass
+    assert found[0].filename == __file__
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

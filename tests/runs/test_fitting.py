@@ -145,8 +145,10 @@ def test_a_loss_that_is_not_finite_stops_and_names_its_step(short, digits):
 
 def test_devices_and_precision():
     assert pick_device("cpu") == torch.device("cpu")
-    with pytest.raises(DropkitError, match="device 'gpu' is not to be had here.*--device cpu"):
+    with pytest.raises(DropkitError, match="unknown device 'gpu': allowed are auto, cpu, cuda"):
         pick_device("gpu")
+    with pytest.raises(DropkitError, match="device 'cuda:99' is not to be had here.*--device cpu"):
+        pick_device("cuda:99")
     assert pick_precision("float32", torch.device("cpu")) == torch.float32
     assert pick_precision("bfloat16", torch.device("cpu")) == torch.bfloat16
     assert pick_precision("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)

@@ -24,9 +24,9 @@ def test_no_metrics_yet(tmp_path):
 
 
 def test_every_field_that_differs_is_named(tmp_path):
-    refuse_other_fields(tmp_path, {"a": 1, "b": [1, 2], "extra": 0}, {"a": 1, "b": (1, 2)})
-    with pytest.raises(DropkitError, match="a is 1 there and 2 here; b is None there and 'x' here"):
-        refuse_other_fields(tmp_path, {"a": 1}, {"a": 2, "b": "x"})
+    refuse_other_fields("run", tmp_path, {"a": 1, "b": [1, 2], "data": "x"}, {"a": 1, "b": (1, 2), "data": "y"})
+    with pytest.raises(DropkitError, match="holds another run: a is 1 there and 2 here; b is None there and 'x' here"):
+        refuse_other_fields("run", tmp_path, {"a": 1}, {"a": 2, "b": "x"})
 
 
 def test_a_folder_that_a_crash_left_half_begun_is_begun_again(tmp_path, short):

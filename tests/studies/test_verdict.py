@@ -226,8 +226,8 @@ def others(*kinds):
     ("kinds", "sentence"),
     [
         ((), "Keep none: nothing was compared with it."),
-        (("none",), "Keep none: no evidence that dropout pays here."),
-        (("none", "hurts"), "Keep none: no evidence that dropout pays here."),
+        (("none",), "Undecided, so keep none for now: no evidence that dropout pays here."),
+        (("none", "hurts"), "Undecided, so keep none for now: no evidence that dropout pays here."),
         (("hurts", "hurts"), "Keep none: dropout hurts here."),
         (
             ("none", "undertrained", "diverged"),
@@ -264,7 +264,7 @@ def test_a_first_policy_other_than_none_is_named():
     advice = recommend(runs("fc=0.5"), others("hurts"), metric="error")
     assert advice.sentence == "Keep fc=0.5: all others hurt."
     advice = recommend(runs("fc=0.5"), others("none"), metric="error")
-    assert advice.sentence == "Keep fc=0.5: no evidence that another policy pays here."
+    assert advice.sentence == "Undecided, so keep fc=0.5 for now: no evidence that another policy pays here."
 
 
 def test_nothing_is_recommended_where_the_first_policy_diverged():

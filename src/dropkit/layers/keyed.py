@@ -1,11 +1,13 @@
 """Keyed masks: the same for any order of calls, sharding of the batch, recomputation and device."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import index
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from dropkit.errors import DropkitError
 from dropkit.layers.base import DropLayer
@@ -23,7 +25,8 @@ def keyed(model: nn.Module, *, seed: int, step: int, first_sample: int = 0) -> I
     after an exception.
 
     One layer is one site: called again in the same step it repeats its mask. Use one layer per place for
-    independent masks. A model without dropkit layers is left alone: a policy may name none.
+    independent masks. A model without dropkit layers is left alone: a policy may name none. It
+    warns of torch.nn's own dropout layers, whose masks no key reaches.
 
     Args:
         model: any module, wrapped or not.
@@ -48,6 +51,7 @@ def keyed(model: nn.Module, *, seed: int, step: int, first_sample: int = 0) -> I
     # Tensors, so that compiled code takes them as inputs and is not compiled anew for each step.
     words = _word(seed), _word(step)
     layers = _sites(model)
+    _warn_of_others(model)
     former = [(layer, layer.key) for layer, _ in layers]
     for layer, site in layers:
         layer.key = Key(words[0], site, words[1], first_sample)
@@ -70,6 +74,17 @@ def _sites(model: nn.Module) -> list[tuple[DropLayer, int]]:
                 site = (site + 1) % (1 << 32)
             found[site] = module
     return [(layer, site) for site, layer in found.items()]
+
+
+def _warn_of_others(model: nn.Module) -> None:
+    """Warn of dropout layers that the key does not reach: their masks would differ from run to run unnoticed."""
+    for path, module in model.named_modules():
+        if isinstance(module, _DropoutNd):
+            warnings.warn(
+                f"keyed does not reach the torch.nn.{type(module).__name__} at {path!r}, whose masks come from the "
+                f"global generator: use dropkit.{type(module).__name__} there",
+                stacklevel=4,  # keyed, contextlib's __enter__, the caller's with statement
+            )
 
 
 def _word(value: int) -> Tensor:

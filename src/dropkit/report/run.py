@@ -25,7 +25,7 @@ def run_view(record: Mapping[str, Any]) -> dict[str, Any]:
         "policy": policy,
         "seed": _seed(record),
         "diverged": failed,
-        "answer": _answer(error, failed),
+        "answer": _answer(error, failed, summary),
         "recommendation": record.get("recommendation") or None,
         "best_epoch": numbers.whole(summary.get("best_epoch")),
         "epochs": numbers.whole(summary.get("epochs")),
@@ -43,9 +43,11 @@ def _seed(record: Mapping[str, Any]) -> str:
     return text(known)
 
 
-def _answer(error: str, failed: bool) -> str:
+def _answer(error: str, failed: bool, summary: Mapping[str, Any]) -> str:
     if failed:
-        return "The training diverged: its loss was no longer a finite number."
+        reason = summary.get("reason") or "its loss was no longer a finite number"
+        kept = "" if summary.get("best_epoch") else " before an epoch was finished, so there is no model"
+        return f"The training diverged{kept}: {reason}. Try a lower learning rate."
     if error == numbers.DASH:
         return "The run has no test error yet."
     return f"{error} of the test pictures are classified wrongly."

@@ -141,7 +141,7 @@ def _tiles(
     runs = numbers.plural(len(record.get("runs") or ()), "run")
     seeds = numbers.plural(len(record.get("seeds") or ()), "seed")
     took = numbers.duration(record.get("seconds"))
-    tiles.append({"head": "training time", "name": "", "value": took, "foot": f"{runs}, {seeds}", "colour": ""})
+    tiles.append({"head": "training time, summed", "name": "", "value": took, "foot": f"{runs}, {seeds}", "colour": ""})
     return tiles
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -83,13 +84,16 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         """Check every field that can be checked without the data."""
+        if not isinstance(self.data, str | os.PathLike) or not str(self.data).strip():
+            raise DropkitError(f"data must be 'digits', an .npz file or a folder, but got {self.data!r}")
+        object.__setattr__(self, "data", os.fspath(self.data))
         for name in ("epochs", "patience", "max_epochs", "batch_size", "threads", "max_train"):
-            _require(name, getattr(self, name), whole=True, low=1)
+            require_number(name, getattr(self, name), whole=True, low=1)
         for name in ("min_steps", "split_seed"):
-            _require(name, getattr(self, name), whole=True, low=0)
-        _require("lr", self.lr, low=0.0, low_allowed=False)
-        _require("weight_decay", self.weight_decay, low=0.0)
-        _require("momentum", self.momentum, low=0.0, high=1.0)
+            require_number(name, getattr(self, name), whole=True, low=0)
+        require_number("lr", self.lr, low=0.0, low_allowed=False)
+        require_number("weight_decay", self.weight_decay, low=0.0)
+        require_number("momentum", self.momentum, low=0.0, high=1.0)
         for name, allowed in (("optimizer", tuple(_DEFAULT_LR)), ("precision", ("auto", "float32", "bfloat16"))):
             if getattr(self, name) not in allowed:
                 raise unknown(name, str(getattr(self, name)), allowed)
@@ -134,7 +138,7 @@ class TrainConfig(TrainOptions, DropoutChoice):
     def __post_init__(self) -> None:
         """Check every field that can be checked without the data."""
         super().__post_init__()
-        _require("seed", self.seed, whole=True, low=0, high=2**63 - 1)
+        require_number("seed", self.seed, whole=True, low=0, high=2**63 - 1)
         if not isinstance(self.dropout, str) or not self.dropout.strip():
             raise DropkitError(f"dropout must be a policy such as 'fc=0.5' or 'none', but got {self.dropout!r}")
 
@@ -161,7 +165,7 @@ def safe_name(text: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "._=+,-") else "-" for c in text).lstrip(".")[:120]
 
 
-def _require(
+def require_number(
     name: str,
     value: Any,
     *,
@@ -177,6 +181,6 @@ def _require(
     right_type = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if right_type and math.isfinite(value) and low <= value <= high and (low_allowed or value > low):
         return
-    least = f"at least {low:g}" if low_allowed else f"greater than {low:g}"
+    least = f"of at least {low:g}" if low_allowed else f"greater than {low:g}"
     most = f" and at most {high:g}" if math.isfinite(high) else ""
     raise DropkitError(f"{name} must be {kind} {least}{most}, but got {value!r}")

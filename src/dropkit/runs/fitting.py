@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn, optim
 
-from dropkit.errors import DropkitError
+from dropkit.errors import DropkitError, unknown
 from dropkit.layers.keyed import keyed
 from dropkit.models.networks import build
 from dropkit.models.policy import Policy, apply_policy
@@ -23,6 +23,8 @@ from dropkit.runs.split import Split
 
 EVALUATION_BATCH = 1024
 CHECK_EVERY = 50  # steps between two looks at the losses: each look waits for the device
+
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 
 OnStep = Callable[[int, int, int], None]  # epoch, step within the epoch, steps of an epoch
 
@@ -194,6 +196,8 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         return accelerator if accelerator is not None else torch.device("cpu")
+    if name.partition(":")[0] not in DEVICES:
+        raise unknown("device", name, DEVICES)
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -76,6 +76,7 @@ def _splits(path: Path) -> list[tuple[str | None, Path]]:
     named = [name for name in folders if name in _SPLIT_OF]
     others = [name for name in folders if name not in _SPLIT_OF]
     if not named or (others and named == ["train"] and _is_class(folders["train"])):
+        _refuse_disguised_splits(path, list(folders.values()))
         return [(None, path)]
     if others:
         raise DropkitError(
@@ -94,6 +95,18 @@ def _splits(path: Path) -> list[tuple[str | None, Path]]:
             "Keep one of 'val', 'valid' and 'validation'."
         )
     return [(split, roots[split]) for split in SPLITS if split in roots]
+
+
+def _refuse_disguised_splits(path: Path, folders: Sequence[Path]) -> None:
+    """Refuse folders such as Training/ and Testing/, which would else be learned as two classes."""
+    inside = [{entry.name for entry in _folders(folder)} for folder in folders]
+    if len(folders) < 2 or len(inside[0]) < 2 or any(other != inside[0] for other in inside):
+        return
+    if not any(_is_class(folder) for folder in folders):
+        raise DropkitError(
+            f"folder {str(path)!r} has {_listed(folder.name for folder in folders)}, each with the same sub-folders "
+            f"{_listed(sorted(inside[0]))}: these look like splits, not classes. Name splits 'train', 'val' and 'test'."
+        )
 
 
 def _is_class(folder: Path) -> bool:

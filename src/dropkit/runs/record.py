@@ -59,7 +59,7 @@ class RunFolder:
             DropkitError: naming the fields that differ, or what is in the way.
         """
         if self.begun:
-            refuse_other_fields(self.path, read_json(self.config), config.identity())
+            refuse_other_fields("run", self.path, read_json(self.config), config.identity())
         elif self.path.is_dir() and any(self._foreign(child.name) for child in self.path.iterdir()):
             raise DropkitError(
                 f"the folder {str(self.path)!r} holds something else: give an empty or new one with --out"
@@ -117,14 +117,16 @@ class RunFolder:
         return read_tensors(self.test)[0]
 
 
-def refuse_other_fields(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+def refuse_other_fields(what: str, folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raise if a stored config and the wanted one differ in a field that decides the result.
+
+    Where the data are does not count: whether they are the same is told by their content.
 
     Raises:
         DropkitError: naming each such field with both values.
     """
     plain = json.loads(json.dumps(wanted))  # tuples become lists, as they did on disk
-    differing = [name for name, value in plain.items() if stored.get(name) != value]
+    differing = [name for name, value in plain.items() if name != "data" and stored.get(name) != value]
     if differing:
         details = "; ".join(f"{name} is {stored.get(name)!r} there and {plain[name]!r} here" for name in differing)
-        raise DropkitError(f"the folder {str(folder)!r} holds another one: {details}. Give a new folder with --out")
+        raise DropkitError(f"the folder {str(folder)!r} holds another {what}: {details}. Give a new folder with --out")

@@ -88,7 +88,7 @@ def _page_record(run: Run) -> dict[str, Any]:
         "kind": "run",
         "dropkit": environment["dropkit"],
         "data": run.summary["data"],
-        "config": asdict(run.config),
+        "config": effective(run.config),
         "environment": environment,
         "command": train_command(run.config),
         "seconds": run.summary["seconds"],
@@ -96,6 +96,12 @@ def _page_record(run: Run) -> dict[str, Any]:
         "summary": run.summary,
         "epochs": run.epochs,
     }
+
+
+def effective(config: TrainConfig) -> dict[str, Any]:
+    """Return the config's fields as they took effect, for people to read."""
+    until = f"until {config.patience} without improvement" if config.epochs is None else config.epochs
+    return {**asdict(config), "lr": config.learning_rate, "epochs": until}
 
 
 def train_command(config: TrainConfig) -> str:

@@ -23,6 +23,8 @@ from dropkit.runs.record import RunFolder
 from dropkit.runs.run import Run, read_run, write_run_page
 from dropkit.runs.split import Split, make_split
 
+SHOWN_CLASSES = 10
+
 
 def train(
     config: TrainConfig,
@@ -56,10 +58,13 @@ def train(
     """
     folder = RunFolder(config.folder())
     folder.require_same(config)
+    pictures, split = data if data is not None else load_data(config)
+    if progress:
+        say(describe_data(pictures, split))
+    _refuse_other_pictures(folder, config, pictures, split)
     if folder.finished:
         return read_run(folder.path, repeated=True)
     with computing_threads(config.threads):
-        pictures, split = data if data is not None else load_data(config)
         fit = Fit(config, pictures, split)
         environment = describe_environment(fit.device, fit.dtype)
         _begin_or_resume(folder, fit, environment, split.to_json(pictures))
@@ -78,26 +83,41 @@ def load_data(config: TrainConfig) -> tuple[Pictures, Split]:
     return pictures, make_split(pictures, seed=config.split_seed, max_train=config.max_train)
 
 
+def describe_data(pictures: Pictures, split: Split) -> str:
+    """Say in a line or two what was read and how it is split, so that a mistake in it is seen before the training."""
+    names = ", ".join(pictures.class_names[:SHOWN_CLASSES]) + (", ..." if pictures.classes > SHOWN_CLASSES else "")
+    size = "x".join(map(str, pictures.shape[1:])) + (" in colour" if pictures.shape[0] == 3 else " in grey")
+    return (
+        f"{pictures.name}: {len(pictures):,} pictures of {size}, {pictures.classes} classes ({names}); "
+        f"{len(split.train):,} for training, {len(split.val):,} for validation, {len(split.test):,} for test\n"
+        f"{split.how}"
+    )
+
+
+def _refuse_other_pictures(folder: RunFolder, config: TrainConfig, pictures: Pictures, split: Split) -> None:
+    """Raise if the folder's run saw other pictures, or the same ones split otherwise."""
+    if folder.begun and read_json(folder.split) != split.to_json(pictures):
+        raise DropkitError(
+            f"the run in {str(folder.path)!r} saw other pictures than {config.data!r} holds now: "
+            f"restore them, or give a new folder with --out"
+        )
+
+
 def _begin_or_resume(folder: RunFolder, fit: Fit, environment: dict[str, Any], split: dict[str, Any]) -> None:
     if not folder.begun:
         folder.begin(fit.config, environment, split)
         return
-    if read_json(folder.split) != split:
-        raise DropkitError(
-            f"the pictures of {fit.config.data!r} have changed since the run in {str(folder.path)!r} began: "
-            f"restore them, or give a new folder with --out"
-        )
     before = read_json(folder.environment)
     changed = [name for name in ("torch", "cpu", "threads", "device", "precision") if before[name] != environment[name]]
     if changed:
         details = ", ".join(f"{name} {before[name]} then, {environment[name]} now" for name in changed)
-        _say(f"note: going on under other conditions ({details}): weights will agree to rounding, not to the bit")
+        say(f"note: going on under other conditions ({details}): weights will agree to rounding, not to the bit")
     if folder.checkpoint.is_file():
         fit.best, progress = load_checkpoint(folder.checkpoint, fit.model, fit.optimizer)
         vars(fit.progress).update(progress)
         fit.best = {name: value.to(fit.device) for name, value in fit.best.items()}
     fit.progress.rows = folder.keep_metrics(fit.progress.epoch)
-    _say(f"going on after epoch {fit.progress.epoch} in {folder.path}")
+    say(f"going on after epoch {fit.progress.epoch} in {folder.path}")
 
 
 def _run_epochs(folder: RunFolder, fit: Fit, display: Display) -> DivergedError | None:
@@ -156,10 +176,13 @@ def _describe_data(fit: Fit) -> dict[str, Any]:
         "name": fit.pictures.name,
         "pictures": len(fit.pictures),
         "classes": fit.pictures.classes,
+        "class_names": list(fit.pictures.class_names),
         "train": len(data.train),
         "val": len(data.val),
         "test": len(data.test),
         "shape": list(fit.pictures.shape),
+        "mean": (data.mean.flatten()).tolist(),
+        "std": (1 / data.inverse_std.flatten()).tolist(),
     }
 
 
@@ -175,5 +198,6 @@ def computing_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell the user something on standard error; standard output is for results."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201

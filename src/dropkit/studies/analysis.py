@@ -12,8 +12,16 @@ from dropkit.errors import DropkitError
 from dropkit.files import read_json
 from dropkit.runs.metrics import per_picture
 from dropkit.runs.record import RunFolder
-from dropkit.runs.run import Run, train_command
-from dropkit.studies.statistics import Difference, holm, holm_intervals, mean_interval, paired_difference
+from dropkit.runs.run import Run, effective, train_command
+from dropkit.studies.statistics import (
+    ALPHA,
+    Difference,
+    holm,
+    holm_intervals,
+    mean_interval,
+    needed_seeds,
+    paired_difference,
+)
 from dropkit.studies.verdict import PolicyRuns, conclude, judge, recommend
 
 UNITS = {"error": "fraction", "nll": "nats", "ece": "fraction", "gap": "nats"}
@@ -49,7 +57,11 @@ def analyse(groups: dict[str, list[Run]], *, metric: str, command: str, trained:
             comparisons=len(known),
         )
         verdicts.append((other, verdict))
-        described = {"kind": verdict.kind, "sentence": verdict.sentence, **_describe(difference, p_holm, interval)}
+        described = {
+            "kind": verdict.kind,
+            "sentence": verdict.sentence,
+            **_describe(difference, p_holm, interval, len(known)),
+        }
         rows.append(_row(other.name, groups[other.name], described))
     advice = recommend(base, verdicts, metric=metric)
     first = groups[names[0]][0]
@@ -61,7 +73,7 @@ def analyse(groups: dict[str, list[Run]], *, metric: str, command: str, trained:
         "dropkit": environment["dropkit"],
         "question": "compare",
         "data": first.summary["data"],
-        "config": {k: v for k, v in dataclasses.asdict(first.config).items() if k not in ("dropout", "seed", "out")},
+        "config": {k: v for k, v in effective(first.config).items() if k not in ("dropout", "seed", "out")},
         "environment": environment,
         "metric": metric,
         "seeds": [run.config.seed for run in groups[names[0]]],
@@ -135,13 +147,14 @@ def _figure(values: Sequence[float], key: str) -> dict[str, Any]:
 
 
 def _describe(
-    difference: Difference | None, p_holm: float, interval: tuple[float, float] | None
+    difference: Difference | None, p_holm: float, interval: tuple[float, float] | None, comparisons: int
 ) -> dict[str, float | None]:
-    keys = ("difference", "low", "high", "p_value", "p_holm", "from_seeds", "from_pictures")
+    keys = ("difference", "low", "high", "p_value", "p_holm", "from_seeds", "from_pictures", "needed_seeds")
     if difference is None or interval is None:
         return dict.fromkeys(keys)
     shares = (difference.from_seeds, difference.from_pictures)
-    return dict(zip(keys, (difference.mean, *interval, difference.p_value, p_holm, *shares), strict=True))
+    needed = needed_seeds(difference, ALPHA / comparisons)
+    return dict(zip(keys, (difference.mean, *interval, difference.p_value, p_holm, *shares, needed), strict=True))
 
 
 def _describe_run(run: Run) -> dict[str, Any]:

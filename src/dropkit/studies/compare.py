@@ -2,22 +2,22 @@
 
 import dataclasses
 import shlex
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dropkit.errors import DropkitError, unknown
 from dropkit.files import make_folder, read_json, write_json
+from dropkit.models.policy import Policy
 from dropkit.report.page import write_page
-from dropkit.runs.config import TrainConfig, safe_name
+from dropkit.runs.config import TrainConfig, require_number, safe_name
 from dropkit.runs.display import duration
 from dropkit.runs.metrics import METRICS
 from dropkit.runs.pictures import Pictures
 from dropkit.runs.record import RunFolder, refuse_other_fields
 from dropkit.runs.run import read_run, train_command
 from dropkit.runs.split import Split
-from dropkit.runs.training import load_data
+from dropkit.runs.training import describe_data, load_data, say
 from dropkit.studies.analysis import analyse
 from dropkit.studies.config import FEWEST_SEEDS, require_comparable, study_folder, study_identity
 from dropkit.studies.display import watch
@@ -71,9 +71,14 @@ def compare(
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
     _require_seeds(seeds, budget)
+    require_number("workers", workers, whole=True, low=1)
+    _require_distinct(configs)
     plan = _Plan(configs, metric, study_folder(configs, metric, out), LocalProcesses(workers, configs[0].threads))
     plan.refuse_other_study()
     data = load_data(configs[0])
+    if progress:
+        say(describe_data(*data))
+    plan.refuse_other_pictures(data[0])
     plan.settle_seeds(seeds, budget, data, progress=progress)
     record = plan.record(trained=plan.train(progress=progress))
     plan.count_look(record)
@@ -102,13 +107,27 @@ class _Plan:
         self.folder = folder
         self.executor = executor
         self.seeds: list[int] = []
+        self.fingerprint = ""
 
     def refuse_other_study(self) -> None:
         """Raise if the folder holds another study or something else."""
         if self._config_file.is_file():
-            refuse_other_fields(self.folder, read_json(self._config_file), study_identity(self.configs, self.metric))
+            refuse_other_fields(
+                "study", self.folder, read_json(self._config_file), study_identity(self.configs, self.metric)
+            )
+        elif RunFolder(self.folder).begun:
+            raise DropkitError(f"the folder {str(self.folder)!r} holds a single run: give another one with --out")
         else:
             RunFolder(self.folder).require_same(self.configs[0])  # refuses whatever is there
+
+    def refuse_other_pictures(self, pictures: Pictures) -> None:
+        """Raise if the study in the folder saw other pictures, before anything is trained on the new ones."""
+        self.fingerprint = pictures.fingerprint
+        if self._stored("fingerprint", pictures.fingerprint) != pictures.fingerprint:
+            raise DropkitError(
+                f"the study in {str(self.folder)!r} saw other pictures than {self.configs[0].data!r} holds now: "
+                f"restore them, or give a new folder with --out"
+            )
 
     def settle_seeds(
         self, seeds: int | None, budget: str | None, data: tuple[Pictures, Split], *, progress: bool
@@ -123,7 +142,7 @@ class _Plan:
             fitting = seeds_within(parse_budget(budget), per_seed, low=FEWEST_SEEDS, high=MOST_SEEDS)
             self.seeds = list(range(max(fitting, stored)))
         if progress:
-            _say(self._forecast(costs))
+            say(self._forecast(costs))
         make_folder(self.folder)
         self._note(seeds=len(self.seeds), looks=self._stored("looks", []))
 
@@ -155,9 +174,27 @@ class _Plan:
             config.dropout: [read_run(self._path(config, seed)) for seed in self.seeds] for config in self.configs
         }
         record = analyse(groups, metric=self.metric, command=self._command(), trained=trained)
-        if all(row["verdict"]["kind"] == "undertrained" for row in record["policies"][1:]):
-            record["recommendation"]["command"] = self._longer_command()
+        command = self._what_settles(record)
+        if command is not None:
+            record["recommendation"]["command"] = command
         return record
+
+    def _what_settles(self, record: dict[str, Any]) -> str | None:
+        """Return the command of the study that would decide what this one left open; None where nothing is open."""
+        verdicts = [row["verdict"] for row in record["policies"][1:]]
+        config, kinds = self.configs[0], {verdict["kind"] for verdict in verdicts}
+        if kinds == {"diverged"}:
+            return self._command(self._beside("lower-lr"), lr=config.learning_rate / 10)
+        if kinds == {"undertrained"}:
+            field = "max_epochs" if config.epochs is None else "epochs"
+            return self._command(self._beside("longer"), **{field: 2 * config.epoch_limit})
+        enough = [verdict["needed_seeds"] for verdict in verdicts if verdict["needed_seeds"]]
+        if kinds == {"none"} and enough:
+            return self._command(seeds=max(len(self.seeds) + 1, *enough))
+        return None
+
+    def _beside(self, suffix: str) -> Path:
+        return self.folder.with_name(f"{self.folder.name}-{suffix}")
 
     @property
     def _config_file(self) -> Path:
@@ -167,7 +204,8 @@ class _Plan:
         return read_json(self._config_file).get(name, default) if self._config_file.is_file() else default
 
     def _note(self, **state: Any) -> None:
-        write_json(self._config_file, {**study_identity(self.configs, self.metric), **state})
+        identity = study_identity(self.configs, self.metric)
+        write_json(self._config_file, {**identity, "fingerprint": self.fingerprint, **state})
 
     def _path(self, config: TrainConfig, seed: int) -> Path:
         number = [other.dropout for other in self.configs].index(config.dropout)
@@ -192,25 +230,25 @@ class _Plan:
         at_once = min(self.executor.workers, len(missing))
         return f"{_trainings(len(missing))}{before}, about {duration(seconds)} ({basis}, {at_once} at a time)"
 
-    def _command(self, out: Path | None = None, **changes: Any) -> str:
+    def _command(self, out: Path | None = None, seeds: int | None = None, **changes: Any) -> str:
         """Return the command that makes this study, with other options where some are given."""
         plain = dataclasses.replace(self.configs[0], dropout="fc=0.5", seed=0, out=None, threads=None, **changes)
         words = ["dropkit", "compare", *shlex.split(train_command(plain))[2:]]
-        words += ["--policies", *(config.dropout for config in self.configs), "--seeds", str(len(self.seeds))]
+        words += ["--policies", *(config.dropout for config in self.configs), "--seeds", str(seeds or len(self.seeds))]
         words += ["--metric", self.metric, "--out", str(out or self.folder)]
         return shlex.join(words)
 
-    def _longer_command(self) -> str:
-        """Return the command of the same study with twice as many epochs, in a folder of its own."""
-        config = self.configs[0]
-        field = "max_epochs" if config.epochs is None else "epochs"
-        out = self.folder.with_name(f"{self.folder.name}-longer")
-        return self._command(out, **{field: 2 * config.epoch_limit})
+
+def _require_distinct(configs: Sequence[TrainConfig]) -> None:
+    """Refuse two spellings of one policy, as in fc=0.5 and fc=.5."""
+    seen: dict[tuple[Any, ...], str] = {}
+    for config in configs:
+        policy = Policy.parse(config.dropout)
+        meaning = (policy.untouched, policy.items)
+        if meaning in seen:
+            raise DropkitError(f"the policies {seen[meaning]!r} and {config.dropout!r} are the same: leave one out")
+        seen[meaning] = config.dropout
 
 
 def _trainings(count: int) -> str:
     return f"{count} training{'' if count == 1 else 's'}"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201

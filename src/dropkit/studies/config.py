@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 from dropkit.errors import DropkitError
-from dropkit.runs.config import HOW_FIELDS, MaybeCount, TrainConfig, TrainOptions, safe_name, short_hash
+from dropkit.runs.config import HOW_FIELDS, MaybeCount, TrainConfig, TrainOptions, require_number, safe_name, short_hash
 
 DEFAULT_POLICIES = ("none", "fc=0.5", "conv=0.1,fc=0.5")
 NO_CONVOLUTIONS = {"mlp"}
@@ -47,6 +47,11 @@ class CompareConfig(TrainOptions, Comparison):
         ['none', 'fc=0.5']
     """
 
+    def __post_init__(self) -> None:
+        """Check every field that can be checked without the data."""
+        super().__post_init__()
+        require_number("workers", self.workers, whole=True, low=1)
+
     def configs(self) -> list[TrainConfig]:
         """Return a training for each policy, with the seed still to be set."""
         shared = {field.name: getattr(self, field.name) for field in fields(TrainOptions) if field.name != "out"}
@@ -77,7 +82,11 @@ def require_comparable(configs: list[TrainConfig]) -> None:
         DropkitError: naming what is wrong.
     """
     if len(configs) < 2:
-        raise DropkitError(f"a comparison needs at least two policies, but got {len(configs)}: --policies none fc=0.5")
+        given = ", ".join(repr(config.dropout) for config in configs) or "none"
+        raise DropkitError(
+            f"a comparison needs at least two policies, but got {given}: separate them by spaces, "
+            f"as in --policies none fc=0.5"
+        )
     names = [config.dropout for config in configs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

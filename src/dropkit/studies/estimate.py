@@ -2,9 +2,15 @@
 
 import dataclasses
 import re
+import tempfile
 import time
+from collections.abc import Callable
+from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import Any
 
 from dropkit.errors import DropkitError
+from dropkit.runs.checkpoint import save_checkpoint
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.fitting import Fit
 from dropkit.runs.pictures import Pictures
@@ -33,21 +39,32 @@ def estimate(config: TrainConfig, data: tuple[Pictures, Split], threads: int) ->
     """Time steps and an evaluation of one training, and multiply."""
     with computing_threads(threads):
         fit = Fit(config, *data)
-        fit.train_epoch(most_steps=WARM_UP_STEPS)
+        _time_steps(fit, WARM_UP_STEPS)
         fit.evaluate(fit.data.val[:1])
-        began = time.perf_counter()
-        done = 0
-        while done < TIMED_STEPS:
-            before = fit.progress.step
-            fit.train_epoch(most_steps=TIMED_STEPS - done)
-            done += fit.progress.step - before
-        per_step = (time.perf_counter() - began) / done
-        began = time.perf_counter()
-        fit.evaluate(fit.data.val)
-        per_evaluation = time.perf_counter() - began
-    epochs = expected_epochs(config, fit.data.steps(config.batch_size))
-    # The validation pictures and as many training pictures are evaluated after each epoch.
-    return Estimate(epochs * (fit.data.steps(config.batch_size) * per_step + 2 * per_evaluation), epochs)
+        per_step = _time_steps(fit, TIMED_STEPS) / TIMED_STEPS
+        per_evaluation = _timed(lambda: fit.evaluate(fit.data.val))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "checkpoint.safetensors"
+            best = fit.model.state_dict()
+            per_checkpoint = _timed(lambda: save_checkpoint(path, fit.model, best, fit.optimizer, {}))
+    steps = fit.data.steps(config.batch_size)
+    epochs = expected_epochs(config, steps)
+    # The validation pictures and as many training pictures are evaluated after each epoch, the test pictures once.
+    per_epoch = steps * per_step + 2 * per_evaluation + per_checkpoint
+    return Estimate(epochs * per_epoch + per_evaluation * len(fit.data.test) / len(fit.data.val), epochs)
+
+
+def _time_steps(fit: Fit, count: int) -> float:
+    """Return the seconds of `count` training steps. That the loss stays finite is the training's to watch."""
+    batches = chain.from_iterable(fit.data.epoch(0, epoch, fit.config.batch_size) for epoch in repeat(0))
+    fit.model.train()
+    return _timed(lambda: [fit.train_step(*fit.data.read(batch)) for batch in islice(batches, count)])
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def expected_epochs(config: TrainConfig, steps: int) -> int:

@@ -51,7 +51,8 @@ class Study:
 
     def print(self, console: Console) -> None:
         """Show the table, the verdicts and the recommendation."""
-        console.print(self.table())
+        # A narrower terminal wraps the lines; the columns themselves would shrink to single letters.
+        console.print(self.table(), width=max(console.width, 80), crop=False, soft_wrap=True)
         console.print()
         for row in self.record["policies"][1:]:
             console.print(Text(row["verdict"]["sentence"]))

@@ -330,7 +330,7 @@ def _keep(base: PolicyRuns, kinds: Sequence[Kind]) -> str:
     if unjudged:
         judged = f"{unjudged} of {len(kinds)} policies could not be judged"
         return f"Keep {base.name} for now: no evidence that {what} pays here, but {judged}."
-    return f"Keep {base.name}: no evidence that {what} pays here."
+    return f"Undecided, so keep {base.name} for now: no evidence that {what} pays here."
 
 
 def _count(number: int, one: str) -> str:
