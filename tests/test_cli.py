@@ -101,6 +101,32 @@ def test_the_version_is_printed(capfd):
     assert (code, out) == (0, f"dropkit {dropkit.__version__}\n")
 
 
+def test_a_study_with_a_diverged_training_is_exit_code_1(capfd, tmp_path, monkeypatch):
+    original = Fit.train_step
+    monkeypatch.setattr(Fit, "train_step", lambda self, x, y: original(self, x, y) * float("nan"))
+    words = ("compare", "digits", *SHORT, "--policies", "none", "fc=0.5", "--seeds", 3, "--workers", 1)
+    code, out, _ = run(capfd, *words, "--out", tmp_path / "study")
+    assert code == 1
+    assert "diverged" in out
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback():
+    words = f"{sys.executable} -m dropkit train --help | head -1"
+    done = subprocess.run(words, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: dropkit train")
+    assert done.stderr == ""
+
+
+def test_a_narrow_terminal_wraps_lines_and_not_columns(capfd, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    words = ("compare", "digits", *SHORT, "--policies", "none", "fc=0.5", "--seeds", 3, "--workers", 1)
+    _, out, _ = run(capfd, *words, "--out", tmp_path / "study")
+    assert [line.split()[:2] for line in out.splitlines() if line.startswith(("none", "fc=0.5"))] == [
+        ["none", "3"],
+        ["fc=0.5", "3"],
+    ]
+
+
 def test_help_lists_every_field_of_the_config(capfd):
     code, out, _ = run(capfd, "train", "--help")
     assert code == 0

@@ -122,11 +122,11 @@ def test_models_without_dropout_are_left_alone():
 
 def test_torch_s_own_dropout_is_warned_of_where_the_block_begins():
     model = nn.Sequential(Dropout(0.5), nn.Dropout2d(0.5))
-    with pytest.warns(
-        UserWarning, match="does not reach the torch.nn.Dropout2d at '1'.*use dropkit.Dropout2d"
-    ) as found:
-        with keyed(model, seed=1, step=2):
-            pass
+    with (
+        pytest.warns(UserWarning, match="does not reach the torch.nn.Dropout2d at '1'.*use dropkit.Dropout2d") as found,
+        keyed(model, seed=1, step=2),
+    ):
+        pass
     assert found[0].filename == __file__
 
 

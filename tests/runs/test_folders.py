@@ -188,6 +188,11 @@ def test_splits_without_train_are_refused(tmp_path):
     refused(tmp_path, "'test', 'val' but no 'train'")
 
 
+def test_splits_under_other_names_are_not_learned_as_classes(tmp_path):
+    splits(tmp_path, "Training", "Testing")
+    refused(tmp_path, "these look like splits, not classes. Name splits 'train', 'val' and 'test'")
+
+
 def test_two_folders_for_validation_are_refused(tmp_path):
     splits(tmp_path, "train", "val", "valid")
     refused(tmp_path, "only one of them can hold the validation pictures")

@@ -190,6 +190,37 @@ def test_bad_input_writes_nothing(short, tmp_path, changes, message):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_finished_run_on_other_pictures_is_not_passed_off(short, tmp_path):
+    import numpy as np
+
+    path = tmp_path / "data.npz"
+    images, labels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8), np.arange(60) % 2
+    np.savez(path, train_images=images, train_labels=labels)
+    first = train(short(data=str(path)), progress=False)
+    np.savez(tmp_path / "copy.npz", train_images=images, train_labels=labels)
+    assert train(short(data=tmp_path / "copy.npz"), progress=False).repeated  # the same pictures elsewhere
+    np.savez(path, train_images=255 - images, train_labels=labels)
+    with pytest.raises(DropkitError, match="saw other pictures than"):
+        train(short(data=str(path)), progress=False)
+    assert read_run(first.folder).summary == first.summary
+
+
+def test_what_was_read_is_said_before_the_training(short, capsys):
+    train(short())
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("digits: 1,797 pictures of 8x8 in grey, 10 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9); 1,258")
+    assert "70/15/15" in said[1]
+
+
+def test_the_summary_holds_what_a_prediction_needs(short):
+    run = train(short(), progress=False)
+    data = run.summary["data"]
+    fit = Fit(run.config, *training.load_data(run.config))
+    assert data["class_names"] == [str(digit) for digit in range(10)]
+    x = (fit.data.images[:7].float() - data["mean"][0]) / data["std"][0]
+    torch.testing.assert_close(x, fit.data.read(torch.arange(7))[0].contiguous(), rtol=1e-5, atol=1e-5)
+
+
 def test_a_run_that_diverges_says_at_which_step_and_keeps_the_best_model(short, monkeypatch):
     original = Fit.train_step
 

@@ -134,6 +134,11 @@ def test_the_metric_that_was_declared_decides(tmp_path):
     [
         (lambda out: compare(configs("none"), out=out), "at least two policies"),
         (lambda out: compare(configs("none", "none"), out=out), "'none' is given twice"),
+        (lambda out: compare(configs("fc=0.5", "fc=.5"), out=out), "'fc=0.5' and 'fc=.5' are the same"),
+        (
+            lambda out: compare(configs("none", "fc=0.5"), workers=0, out=out),
+            "workers must be .* 1, but got 0",
+        ),
         (lambda out: compare(configs("none", "fc=0.5"), seeds=2, out=out), "seeds must be at least 3, but got 2"),
         (lambda out: compare(configs("none", "fc=0.5"), seeds=3, budget="5m", out=out), "not both"),
         (lambda out: compare(configs("none", "fc=0.5"), budget="soon", out=out), "budget must be a time"),
@@ -208,3 +213,45 @@ def test_a_killed_study_goes_on_with_the_same_command(tmp_path):
     assert f"{6 - len(finished)} training" in done.stderr
     assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
     assert len(list(runs.glob("*/summary.json"))) == 6
+
+
+def test_rates_that_diverge_at_once_are_forecast_and_reported(tmp_path, monkeypatch, capsys):
+    from dropkit.runs.fitting import Fit
+
+    original = Fit.train_step
+    monkeypatch.setattr(Fit, "train_step", lambda self, x, y: original(self, x, y) * float("nan"))
+    two = configs("none", "fc=0.5", epochs=1)
+    study = compare(two, seeds=3, workers=1, out=tmp_path / "s")
+    assert [row["diverged"] for row in study.record["policies"]] == [3, 3]
+    command = study.recommendation["command"]
+    assert command.startswith("dropkit compare")
+    assert "--lr 0.0001" in command
+    assert command.endswith("s-lower-lr")
+    assert "6 trainings, about" in capsys.readouterr().err
+
+
+def test_other_pictures_are_refused_before_anything_is_trained_on_them(tmp_path):
+    path = tmp_path / "data.npz"
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), np.arange(60) % 2
+    np.savez(path, train_images=images, train_labels=labels)
+    study_of(tmp_path / "s", "none", "fc=0.5", data=str(path), epochs=1)
+    np.savez(tmp_path / "same.npz", train_images=images, train_labels=labels)
+    np.savez(path, train_images=255 - images, train_labels=labels)
+    before = sorted((tmp_path / "s" / "runs").iterdir())
+    for seeds in (3, 4):
+        with pytest.raises(DropkitError, match="saw other pictures than"):
+            study_of(tmp_path / "s", "none", "fc=0.5", data=str(path), epochs=1, seeds=seeds)
+    assert sorted((tmp_path / "s" / "runs").iterdir()) == before
+
+
+def test_an_undecided_study_names_the_seeds_that_would_settle_it(study):
+    record = json.loads(json.dumps(study.record))
+    for row in record["policies"][1:]:
+        row["verdict"] |= {"kind": "none", "needed_seeds": 12}
+    record["policies"][2]["verdict"]["needed_seeds"] = None  # more than can be had
+    plan = module._Plan(configs("none", "fc=0.5", "fc=0.97"), "error", study.folder, module.LocalProcesses(1, 1))
+    plan.seeds = [0, 1, 2]
+    assert plan._what_settles(record).endswith(f"--seeds 12 --metric error --out {study.folder}")
+    record["policies"][1]["verdict"]["kind"] = "helps"
+    assert plan._what_settles(record) is None

@@ -139,7 +139,8 @@ class _Plan:
         costs = [estimate(config, data, self.executor.threads) for config in self.configs] if self._missing() else []
         if budget is not None and costs:
             per_seed = sum(cost.seconds for cost in costs) / self.executor.workers
-            fitting = seeds_within(parse_budget(budget), per_seed, low=FEWEST_SEEDS, high=MOST_SEEDS)
+            left = parse_budget(budget) - self.executor.start_seconds
+            fitting = seeds_within(left, per_seed, low=FEWEST_SEEDS, high=MOST_SEEDS)
             self.seeds = list(range(max(fitting, stored)))
         if progress:
             say(self._forecast(costs))
@@ -222,12 +223,12 @@ class _Plan:
         if not missing:
             return f"all {_trainings(len(self.runs()))} are finished; the verdict is computed anew"
         cost = {config.dropout: each.seconds for config, each in zip(self.configs, costs, strict=True)}
-        seconds = sum(cost[run.dropout] for run in missing) / min(self.executor.workers, len(missing))
+        at_once = min(self.executor.workers, len(missing))
+        seconds = self.executor.start_seconds + sum(cost[run.dropout] for run in missing) / at_once
         epochs = max(each.epochs for each in costs)
         basis = f"{epochs} epochs each" if self.configs[0].epochs is not None else f"if each takes some {epochs} epochs"
         kept = len(self.runs()) - len(missing)
         before = f" ({kept} more are finished)" if kept else ""
-        at_once = min(self.executor.workers, len(missing))
         return f"{_trainings(len(missing))}{before}, about {duration(seconds)} ({basis}, {at_once} at a time)"
 
     def _command(self, out: Path | None = None, seeds: int | None = None, **changes: Any) -> str:

@@ -15,6 +15,8 @@ from dropkit.runs.pictures import Pictures
 from dropkit.runs.split import Split
 from dropkit.runs.training import load_data, train
 
+PROCESS_START_SECONDS = 5.0
+
 
 class LocalProcesses:
     """Runs trainings side by side in processes of this machine.
@@ -31,6 +33,11 @@ class LocalProcesses:
         cores = torch.get_num_threads()
         self.workers = workers if workers is not None else 1 if torch.accelerator.is_available() else cores
         self.threads = threads if threads is not None else max(1, cores // self.workers)
+
+    @property
+    def start_seconds(self) -> float:
+        """About what it takes until the first training begins: a process has torch to import."""
+        return PROCESS_START_SECONDS if self.workers > 1 else 0.0
 
     def map(self, configs: Sequence[TrainConfig]) -> Iterator[Path]:
         """Train every config; yield the folder of each run when it is done, in the order of finishing."""

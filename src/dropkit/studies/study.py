@@ -49,10 +49,16 @@ class Study:
             self.print(console)
         return captured.get().rstrip()
 
+    def _table_lines(self) -> str:
+        """Return the table at its natural width: in a narrow terminal rich would squeeze columns to single letters."""
+        wide = Console(width=400, force_terminal=False, color_system=None)
+        with wide.capture() as captured:
+            wide.print(self.table())
+        return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
+
     def print(self, console: Console) -> None:
         """Show the table, the verdicts and the recommendation."""
-        # A narrower terminal wraps the lines; the columns themselves would shrink to single letters.
-        console.print(self.table(), width=max(console.width, 80), crop=False, soft_wrap=True)
+        console.print(Text(self._table_lines()), soft_wrap=True)
         console.print()
         for row in self.record["policies"][1:]:
             console.print(Text(row["verdict"]["sentence"]))
@@ -89,16 +95,18 @@ def _cells(row: dict[str, Any]) -> list[Text]:
 
 
 def _percent(figure: dict[str, Any]) -> str:
-    if figure["mean"] is None:
-        return "-"
-    if figure["low"] is None:
-        return f"{figure['mean']:.2%}"
-    return f"{figure['mean']:.2%} ±{100 * (figure['high'] - figure['mean']):.2f}"
+    return _with_interval(figure, 100.0, ".2f", "%")
 
 
 def _figure(figure: dict[str, Any]) -> str:
+    return _with_interval(figure, 1.0, ".3f", "")
+
+
+def _with_interval(figure: dict[str, Any], scale: float, digits: str, unit: str) -> str:
+    """Return a mean and half the width of its interval; numbers that a diverging training left are kept short."""
     if figure["mean"] is None:
         return "-"
-    if figure["low"] is None:
-        return f"{figure['mean']:.3f}"
-    return f"{figure['mean']:.3f} ±{figure['high'] - figure['mean']:.3f}"
+    mean = scale * figure["mean"]
+    form = digits if abs(mean) < 1e5 else ".1e"
+    half = "" if figure["low"] is None else f" ±{scale * figure['high'] - mean:{form}}"
+    return f"{mean:{form}}{unit}{half}"
