@@ -12,7 +12,7 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff
 
 import dropkit
-from dropkit.errors import DropkitError
+from dropkit.errors import DropkitError, unknown
 from dropkit.runs.config import TrainConfig
 from dropkit.studies.config import CompareConfig
 
@@ -59,6 +59,7 @@ class CompareCommand(CompareConfig):
         study = compare(
             self.configs(),
             seeds=self.seeds,
+            first_seed=self.first_seed,
             metric=self.metric,
             budget=self.budget,
             workers=self.workers,
@@ -82,6 +83,8 @@ def main(args: Sequence[str] | None = None) -> None:
         _print(f"dropkit {dropkit.__version__}")
         sys.exit(DONE)
     try:
+        if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+            raise unknown("command", words[0], COMMANDS)
         command: TrainCommand | CompareCommand = tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="dropkit", description="Dropout for PyTorch: does it pay on your pictures?", args=words
         )

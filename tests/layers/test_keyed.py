@@ -123,11 +123,28 @@ def test_models_without_dropout_are_left_alone():
 def test_torch_s_own_dropout_is_warned_of_where_the_block_begins():
     model = nn.Sequential(Dropout(0.5), nn.Dropout2d(0.5))
     with (
-        pytest.warns(UserWarning, match="does not reach the torch.nn.Dropout2d at '1'.*use dropkit.Dropout2d") as found,
+        pytest.warns(UserWarning, match="does not reach the torch.nn.Dropout2d at '1'.*use dropkit's layer") as found,
         keyed(model, seed=1, step=2),
     ):
         pass
     assert found[0].filename == __file__
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_is_computed_again_after_the_block_has_the_block_s_masks(reentrant):
+    torch.manual_seed(3)
+    block = nn.Sequential(nn.Linear(7, 11), Dropout(0.5), nn.Linear(11, 3), Dropout(0.3))
+    found = []
+    for recompute in (False, True):
+        x = torch.ones(5, 7, requires_grad=True)
+        with keyed(block, seed=1, step=2):
+            y = checkpoint(block, x, use_reentrant=reentrant) if recompute else block(x)
+        y.sum().backward()
+        found.append((y.detach(), x.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    first, second = block(x), block(x)  # a new forward is not keyed any more
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

@@ -147,7 +147,7 @@ def test_devices_and_precision():
     assert pick_device("cpu") == torch.device("cpu")
     with pytest.raises(DropkitError, match="unknown device 'gpu': allowed are auto, cpu, cuda"):
         pick_device("gpu")
-    with pytest.raises(DropkitError, match="device 'cuda:99' is not to be had here.*--device cpu"):
+    with pytest.raises(DropkitError, match="device 'cuda:99' is not available here.*--device cpu"):
         pick_device("cuda:99")
     assert pick_precision("float32", torch.device("cpu")) == torch.float32
     assert pick_precision("bfloat16", torch.device("cpu")) == torch.bfloat16

@@ -180,7 +180,7 @@ def test_changed_data_are_refused_on_resume(short, tmp_path, monkeypatch):
         ({"data": "no/such/folder"}, "no/such/folder"),
         ({"model": "resnet"}, "unknown model 'resnet'"),
         ({"dropout": "conv=0.1"}, "unknown site"),
-        ({"device": "cuda:99"}, "device 'cuda:99' is not to be had"),
+        ({"device": "cuda:99"}, "device 'cuda:99' is not available"),
         ({"max_train": 10**6}, "1,258|1258"),
     ],
 )

@@ -17,7 +17,7 @@ from dropkit.runs.metrics import per_picture
 from dropkit.runs.run import read_run
 from dropkit.studies import compare as module
 from dropkit.studies.compare import compare
-from dropkit.studies.statistics import paired_difference
+from dropkit.studies.statistics import holm, holm_intervals, paired_difference
 
 
 def configs(*policies, **changes):
@@ -86,7 +86,9 @@ def test_a_study_prints_its_table_verdicts_and_next_command(study):
 
 def test_a_finished_study_repeats_no_training(study, monkeypatch):
     monkeypatch.setattr(
-        module.LocalProcesses, "map", lambda self, configs: iter(()) if not configs else pytest.fail("trained again")
+        module.LocalProcesses,
+        "map",
+        lambda self, configs, seen: iter(()) if not configs else pytest.fail("trained again"),
     )
     again = study_of(study.folder, "none", "fc=0.5", "fc=0.97")
     assert again.record["trained"] == 0
@@ -120,6 +122,35 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     with pytest.raises(DropkitError, match="holds something else"):
         study_of(tmp_path, "none", "fc=0.5")
     assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_fewer_seeds_than_there_are_is_refused(tmp_path):
+    study_of(tmp_path, "none", "fc=0.5", epochs=1, seeds=4)
+    with pytest.raises(DropkitError, match="was begun with 4 seeds: ask for as many or more"):
+        study_of(tmp_path, "none", "fc=0.5", epochs=1, seeds=3)
+
+
+def test_a_second_study_takes_fresh_seeds(tmp_path):
+    two = configs("none", "fc=0.5", epochs=1)
+    study = compare(two, seeds=3, first_seed=7, workers=1, out=tmp_path, progress=False)
+    assert study.record["seeds"] == [7, 8, 9]
+    with pytest.raises(DropkitError, match="first_seed is 7 there and 0 here"):
+        compare(two, seeds=3, workers=1, out=tmp_path, progress=False)
+
+
+def test_several_comparisons_are_held_to_holm(study):
+    verdicts = [row["verdict"] for row in study.record["policies"][1:]]
+    p_values = [verdict["p_value"] for verdict in verdicts]
+    assert [verdict["p_holm"] for verdict in verdicts] == holm(p_values)
+    assert [verdict["p_holm"] for verdict in verdicts] != p_values
+    values = {}
+    for run in study.record["runs"]:
+        logits, labels = read_run(study.folder / run["folder"]).test_predictions()
+        values.setdefault(run["policy"], []).append(per_picture(logits.numpy(), labels.numpy(), "error"))
+    differences = [paired_difference(values["none"], values[name]) for name in ("fc=0.5", "fc=0.97")]
+    expected = holm_intervals(differences)
+    assert [(verdict["low"], verdict["high"]) for verdict in verdicts] == expected
+    assert expected != [(d.low, d.high) for d in differences]
 
 
 def test_the_metric_that_was_declared_decides(tmp_path):
@@ -162,6 +193,9 @@ def test_a_budget_of_time_buys_seeds_and_is_remembered(tmp_path, monkeypatch):
     two = configs("none", "fc=0.5", epochs=1)
     study = compare(two, budget="35s", workers=1, out=tmp_path, progress=False)
     assert study.record["seeds"] == [0, 1, 2, 3]  # 8 s a seed
+    monkeypatch.setattr(module, "estimate", lambda *args: module.Estimate(seconds=1.0, epochs=1))
+    again = compare(two, budget="35s", workers=1, out=tmp_path, progress=False)  # the same command, a faster machine
+    assert again.record["seeds"] == [0, 1, 2, 3]
     again = compare(two, workers=1, out=tmp_path, progress=False)  # as many as there were, not the default
     assert (again.record["seeds"], again.record["trained"]) == ([0, 1, 2, 3], 0)
 
@@ -250,8 +284,9 @@ def test_an_undecided_study_names_the_seeds_that_would_settle_it(study):
     for row in record["policies"][1:]:
         row["verdict"] |= {"kind": "none", "needed_seeds": 12}
     record["policies"][2]["verdict"]["needed_seeds"] = None  # more than can be had
-    plan = module._Plan(configs("none", "fc=0.5", "fc=0.97"), "error", study.folder, module.LocalProcesses(1, 1))
+    plan = module._Plan(configs("none", "fc=0.5", "fc=0.97"), "error", 0, study.folder, module.LocalProcesses(1, 1))
     plan.seeds = [0, 1, 2]
-    assert plan._what_settles(record).endswith(f"--seeds 12 --metric error --out {study.folder}")
+    command = plan._what_settles(record)
+    assert command.endswith(f"--seeds 12 --first-seed 3 --metric error --out {study.folder}-from-seed-3")
     record["policies"][1]["verdict"]["kind"] = "helps"
     assert plan._what_settles(record) is None

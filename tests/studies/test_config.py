@@ -21,9 +21,11 @@ def test_every_option_reaches_every_training():
 
 def test_the_same_options_find_the_same_folder():
     def folder(**changes):
-        return study_folder(CompareConfig(data="some/x.npz", **changes).configs(), changes.get("metric", "error"), None)
+        return study_folder(
+            CompareConfig(data="some/x.npz", **changes).configs(), changes.get("metric", "error"), 0, None
+        )
 
     assert folder() == folder(seeds=9, workers=2)
     assert folder().parent.name == "studies"
     assert len({folder(), folder(metric="nll"), folder(lr=0.1), folder(policies=("none", "fc=0.1"))}) == 4
-    assert str(study_folder(CompareConfig(data="x").configs(), "error", "here")) == "here"
+    assert str(study_folder(CompareConfig(data="x").configs(), "error", 0, "here")) == "here"

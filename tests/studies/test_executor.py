@@ -2,10 +2,17 @@
 
 import dataclasses
 
+import numpy as np
+import pytest
 import torch
+from PIL import Image
 
+from dropkit.errors import DropkitError
+from dropkit.runs.pictures import load
 from dropkit.runs.run import read_run
 from dropkit.studies.executor import LocalProcesses
+
+DIGITS = load("digits").fingerprint
 
 
 def configs(short, tmp_path, name):
@@ -14,9 +21,9 @@ def configs(short, tmp_path, name):
 
 def test_processes_and_one_process_give_the_same_bits(short, tmp_path):
     several, one = configs(short, tmp_path, "several"), configs(short, tmp_path, "one")
-    done = list(LocalProcesses(workers=2, threads=1).map(several))
+    done = list(LocalProcesses(workers=2, threads=1).map(several, DIGITS))
     assert sorted(done) == sorted(config.folder() for config in several)
-    assert list(LocalProcesses(workers=1, threads=1).map(one)) == [config.folder() for config in one]
+    assert list(LocalProcesses(workers=1, threads=1).map(one, DIGITS)) == [config.folder() for config in one]
     for a, b in zip(several, one, strict=True):
         first, second = read_run(a.folder()), read_run(b.folder())
         assert first.config == dataclasses.replace(a, threads=1)
@@ -32,18 +39,23 @@ def test_the_cores_are_shared_out():
     assert LocalProcesses(workers=cores, threads=3).threads == 3
 
 
-def test_changed_data_are_loaded_again(short, tmp_path):
-    import os
-
-    import numpy as np
-
-    path = tmp_path / "data.npz"
-    fingerprints = set()
-    for round in range(2):
-        images = np.random.default_rng(round).integers(0, 256, (60, 8, 8), dtype=np.uint8)
-        np.savez(path, train_images=images, train_labels=np.arange(60) % 2)
-        os.utime(path, ns=(round, round))
-        config = short(data=str(path), epochs=1, out=str(tmp_path / f"run{round}"))
-        (folder,) = LocalProcesses(workers=1).map([config])
-        fingerprints.add((folder / "split.json").read_text()[:300])
-    assert len(fingerprints) == 2
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pictures_that_change_in_mid_study_are_refused(short, tmp_path, workers):
+    for label, name in enumerate(("cat", "dog")):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = np.full((8, 8), 10 * number + 5 * label, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{number}.png")
+    data = str(tmp_path / "pets")
+    two = [short(data=data, seed=seed, epochs=1, out=str(tmp_path / f"run{seed}")) for seed in (0, 1)]
+    before = load(data).fingerprint
+    executor = LocalProcesses(workers=workers, threads=1)
+    assert len(list(executor.map(two, before))) == 2
+    # Inside a class: the time of the top folder stays as it was.
+    Image.fromarray(np.full((8, 8), 255, dtype=np.uint8)).save(tmp_path / "pets" / "cat" / "3.png")
+    again = [dataclasses.replace(config, out=f"{config.out}-again") for config in two]
+    after = load(data).fingerprint
+    assert len(list(executor.map(again, after))) == 2
+    assert after in (tmp_path / "run0-again" / "split.json").read_text()
+    with pytest.raises(DropkitError, match="changed while the study ran"):
+        list(executor.map([dataclasses.replace(config, out=f"{config.out}-third") for config in two], before))

@@ -193,7 +193,7 @@ def test_diverged_comes_first():
     assert say(d, 0.001, other=runs("fc=0.5", 0.149, (20, 20, 20), diverged=2)) == Verdict(
         "diverged",
         "No verdict on fc=0.5: training diverged (a loss that is not a number) with fc=0.5 in 2 of 5 runs, "
-        "and the runs that are left are a selection. Lower the learning rate and compare again.",
+        "and the remaining runs are a biased sample. Lower the learning rate and compare again.",
     )
 
 

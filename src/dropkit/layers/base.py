@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from dropkit.masks import Key
@@ -44,6 +45,23 @@ class DropLayer(nn.Module):
         self.inplace = inplace
         # Not a buffer: DistributedDataParallel would broadcast it and state_dict would carry it.
         self.key = None
+        self._former_key: Key | None = None
+
+    def leave_key(self, former: Key | None) -> None:
+        """End a `dropkit.keyed` block: go back to the key before it, and remember the block's for recomputations."""
+        self._former_key, self.key = self.key, former
+
+    def mask_key(self) -> Key | None:
+        """Return the key of the mask to make now; None: draw a fresh one.
+
+        Activation checkpointing computes the forward again in the backward pass, perhaps after the block: then the
+        block's key still holds, or the gradient would be that of another mask. A new forward forgets it.
+        """
+        if self.key is None and self._former_key is not None and not torch.compiler.is_compiling():
+            if torch._C._current_graph_task_id() != -1:  # inside a backward pass
+                return self._former_key
+            self._former_key = None
+        return self.key
 
     @property
     def p(self) -> float:
@@ -60,4 +78,4 @@ class DropLayer(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy made inside the block would otherwise keep its key, and so one mask, for ever.
-        return {**self.__dict__, "key": None}
+        return {**self.__dict__, "key": None, "_former_key": None}

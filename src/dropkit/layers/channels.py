@@ -69,7 +69,7 @@ class Dropout1d(DropLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the thinned input in training, the input itself in eval."""
-        return _drop1d(input, _rate(self.p), self.training, self.inplace, self.key)
+        return _drop1d(input, _rate(self.p), self.training, self.inplace, self.mask_key())
 
 
 class Dropout2d(DropLayer):
@@ -88,7 +88,7 @@ class Dropout2d(DropLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the thinned input in training, the input itself in eval."""
-        return _drop2d(input, _rate(self.p), self.training, self.inplace, self.key)
+        return _drop2d(input, _rate(self.p), self.training, self.inplace, self.mask_key())
 
 
 class Dropout3d(DropLayer):
@@ -106,7 +106,7 @@ class Dropout3d(DropLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the thinned input in training, the input itself in eval."""
-        return _drop3d(input, _rate(self.p), self.training, self.inplace, self.key)
+        return _drop3d(input, _rate(self.p), self.training, self.inplace, self.mask_key())
 
 
 def _rate(p: float) -> Rate:

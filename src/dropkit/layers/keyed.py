@@ -26,7 +26,7 @@ def keyed(model: nn.Module, *, seed: int, step: int, first_sample: int = 0) -> I
 
     One layer is one site: called again in the same step it repeats its mask. Use one layer per place for
     independent masks. A model without dropkit layers is left alone: a policy may name none. It
-    warns of torch.nn's own dropout layers, whose masks no key reaches.
+    warns of torch.nn's own dropout layers, whose masks no key reaches; functional dropout it does not see.
 
     Args:
         model: any module, wrapped or not.
@@ -59,7 +59,7 @@ def keyed(model: nn.Module, *, seed: int, step: int, first_sample: int = 0) -> I
         yield
     finally:
         for layer, key in former:
-            layer.key = key
+            layer.leave_key(key)
 
 
 def _sites(model: nn.Module) -> list[tuple[DropLayer, int]]:
@@ -82,7 +82,7 @@ def _warn_of_others(model: nn.Module) -> None:
         if isinstance(module, _DropoutNd):
             warnings.warn(
                 f"keyed does not reach the torch.nn.{type(module).__name__} at {path!r}, whose masks come from the "
-                f"global generator: use dropkit.{type(module).__name__} there",
+                "global generator: use dropkit's layer there",
                 stacklevel=4,  # keyed, contextlib's __enter__, the caller's with statement
             )
 

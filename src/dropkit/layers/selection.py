@@ -40,4 +40,4 @@ def zeros(x: Tensor, inplace: bool) -> Tensor:
     """Return zeros in place of x, with a gradient of exactly zero: what p = 1 means."""
     if inplace:
         return x.zero_()
-    return torch.where(torch.zeros((), dtype=torch.bool, device=x.device), x, 0)
+    return torch.where(torch.zeros((), dtype=torch.bool, device=x.device), x, x.new_zeros(()))

@@ -62,9 +62,9 @@ class Dropout(DropLayer):
         """Return the thinned input in training, the whole input in eval."""
         rate = Rate.of(self.p)
         if self.convention == "inverted":
-            return _drop(input, rate, self.training, self.inplace, self.key, rate.scale)
+            return _drop(input, rate, self.training, self.inplace, self.mask_key(), rate.scale)
         if self.training:
-            return _drop(input, rate, True, self.inplace, self.key, 1.0)
+            return _drop(input, rate, True, self.inplace, self.mask_key(), 1.0)
         return zeros(input, self.inplace) if rate.drops_all else scaled(input, rate.q, self.inplace)
 
     def extra_repr(self) -> str:

@@ -37,7 +37,7 @@ class Policy:
 
     Attributes:
         text: the policy as the user wrote it.
-        items: its entries; of two that name the same site the later one holds.
+        items: its entries; of two that name the same place the later one holds.
         untouched: True for `model`, which leaves the network as it was built.
     """
 

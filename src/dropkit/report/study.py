@@ -57,7 +57,7 @@ def headline(paragraph: str) -> tuple[str, str]:
     >>> headline("fc=0.5 helps. It costs nothing.")
     ('fc=0.5 helps.', 'It costs nothing.')
     """
-    for mark in (". ", "! ", "? ", ".\\n"):
+    for mark in (". ", "! ", "? ", ".\n"):
         first, found, rest = paragraph.strip().partition(mark)
         if found and len(first) >= 12:
             return first + mark[0], rest.strip()
@@ -119,7 +119,7 @@ def _doubt(verdict: Mapping[str, Any]) -> str:
         return ""
     more = "more seeds" if seeds >= pictures else "a larger test set"
     return (
-        f"Of the doubt, {100 * seeds:.0f} % comes from the seeds and {100 * pictures:.0f} % from the test "
+        f"Of the uncertainty, {100 * seeds:.0f} % comes from the seeds and {100 * pictures:.0f} % from the test "
         f"pictures: {more} would narrow it most."
     )
 

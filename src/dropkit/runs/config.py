@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -52,7 +52,7 @@ class TrainOptions:
     batch_size: Count = 128
     """Pictures in a training step."""
 
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Annotated[str, arg(metavar="{adam,adamw,sgd}")] = "adam"
     """Adam, AdamW, or SGD with Nesterov momentum."""
 
     lr: MaybeNumber = None
@@ -70,7 +70,7 @@ class TrainOptions:
     split_seed: Count = 0
     """Seed of the splits that the data does not come with. Runs that are compared share it."""
 
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Annotated[str, arg(metavar="{auto,float32,bfloat16}")] = "auto"
     """bfloat16 computes forward and backward under autocast; auto takes it where the hardware is fast at it."""
 
     device: Text = "auto"
@@ -87,6 +87,8 @@ class TrainOptions:
         if not isinstance(self.data, str | os.PathLike) or not str(self.data).strip():
             raise DropkitError(f"data must be 'digits', an .npz file or a folder, but got {self.data!r}")
         object.__setattr__(self, "data", os.fspath(self.data))
+        if self.out is not None:
+            object.__setattr__(self, "out", os.fspath(self.out))
         for name in ("epochs", "patience", "max_epochs", "batch_size", "threads", "max_train"):
             require_number(name, getattr(self, name), whole=True, low=1)
         for name in ("min_steps", "split_seed"):
@@ -181,6 +183,6 @@ def require_number(
     right_type = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if right_type and math.isfinite(value) and low <= value <= high and (low_allowed or value > low):
         return
-    least = f"of at least {low:g}" if low_allowed else f"greater than {low:g}"
-    most = f" and at most {high:g}" if math.isfinite(high) else ""
+    least = f"of at least {low}" if low_allowed else f"greater than {low:g}"
+    most = f" and at most {high}" if math.isfinite(high) else ""
     raise DropkitError(f"{name} must be {kind} {least}{most}, but got {value!r}")

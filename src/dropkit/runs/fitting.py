@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,8 +32,8 @@ OnStep = Callable[[int, int, int], None]  # epoch, step within the epoch, steps 
 class DivergedError(Exception):
     """The loss became NaN or infinite."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the training loss is not finite at step {step}")
+    def __init__(self, step: int, which: str = "training") -> None:
+        super().__init__(f"the {which} loss is not finite at step {step}")
         self.step = step
 
 
@@ -58,7 +58,7 @@ class Fit:
         split: which pictures are for training, validation and test.
 
     Raises:
-        DropkitError: if the network, the policy or the device is not to be had.
+        DropkitError: if the network, the policy or the device is not available.
     """
 
     def __init__(self, config: TrainConfig, pictures: Pictures, split: Split) -> None:
@@ -66,7 +66,8 @@ class Fit:
         self.pictures = pictures
         self.device = pick_device(config.device)
         self.dtype = pick_precision(config.precision, self.device)
-        self.model = build_model(config, pictures).to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = build_model(config, pictures.shape, pictures.classes).to(self.device)
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = _optimizer(config, self.model)
         self.data = Batches(pictures, split, self.device)
         self.progress = Progress()
@@ -85,7 +86,7 @@ class Fit:
         val_loss, val_error = self.evaluate(self.data.val)
         progress = self.progress
         if not math.isfinite(val_loss):
-            raise DivergedError(progress.step)
+            raise DivergedError(progress.step, "validation")
         progress.epoch += 1
         if val_loss < progress.best_val_loss:
             progress.best_val_loss, progress.best_epoch = val_loss, progress.epoch
@@ -136,10 +137,13 @@ class Fit:
         self.optimizer.step()
         return loss.detach()
 
-    def predict(self, indices: Tensor) -> Tensor:
-        """Return the logits, float32 [n, classes] on the CPU, of the pictures at `indices`, in eval mode."""
+    def predict(self, indices: Tensor, *, exact: bool = False) -> Tensor:
+        """Return the logits, float32 [n, classes] on the CPU, of the pictures at `indices`, in eval mode.
+
+        `exact` computes them in float32: bfloat16's 8 bits leave many a picture with two equal largest logits.
+        """
         self.model.eval()
-        with torch.inference_mode(), self._precision():
+        with torch.inference_mode(), nullcontext() if exact else self._precision():
             parts = [self.model(self.data.read(part)[0]).float() for part in indices.split(EVALUATION_BATCH)]
         return torch.cat(parts).cpu()
 
@@ -162,11 +166,11 @@ class Fit:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
 
-def build_model(config: TrainConfig, pictures: Pictures) -> nn.Module:
+def build_model(config: TrainConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """Return the network with the seed's initial weights and the policy's dropout; the weights do not depend on it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = build(config.model, input_shape=pictures.shape, num_classes=len(pictures.class_names))
+        model = build(config.model, input_shape=shape, num_classes=classes)
     apply_policy(model, Policy.parse(config.dropout))
     return model
 
@@ -203,7 +207,7 @@ def pick_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise DropkitError(f"device {name!r} is not to be had here ({reason}): use --device cpu or auto") from None
+        raise DropkitError(f"device {name!r} is not available here ({reason}): use --device cpu or auto") from None
     return device
 
 

@@ -102,7 +102,8 @@ def _refuse_disguised_splits(path: Path, folders: Sequence[Path]) -> None:
     inside = [{entry.name for entry in _folders(folder)} for folder in folders]
     if len(folders) < 2 or len(inside[0]) < 2 or any(other != inside[0] for other in inside):
         return
-    if not any(_is_class(folder) for folder in folders):
+    names = all(folder.name.lower().startswith(("train", "test", "val", "dev", "eval")) for folder in folders)
+    if names and not any(_is_class(folder) for folder in folders):
         raise DropkitError(
             f"folder {str(path)!r} has {_listed(folder.name for folder in folders)}, each with the same sub-folders "
             f"{_listed(sorted(inside[0]))}: these look like splits, not classes. Name splits 'train', 'val' and 'test'."

@@ -25,5 +25,5 @@ def deferred_interrupt() -> Iterator[None]:
     if pending:
         if callable(former):
             former(*pending[0])
-        else:
+        elif former != signal.SIG_IGN:
             raise KeyboardInterrupt

@@ -78,6 +78,11 @@ class RunFolder:
         write_json(self.environment, environment)
         write_json(self.config, dataclasses.asdict(config))
 
+    def remove_parts(self) -> None:
+        """Remove what a killed process left half written."""
+        for part in self.path.glob(".*.part"):
+            part.unlink(missing_ok=True)
+
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add an epoch's line."""
         with self.metrics.open("a", encoding="utf-8") as file:

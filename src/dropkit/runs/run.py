@@ -12,7 +12,6 @@ from dropkit.files import read_json
 from dropkit.runs.checkpoint import read_tensors
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.fitting import build_model
-from dropkit.runs.pictures import load
 from dropkit.runs.record import RunFolder
 
 
@@ -51,7 +50,8 @@ class Run:
 
     def model(self) -> nn.Module:
         """Return the network with the weights of the best epoch, on the CPU, in eval mode."""
-        model = build_model(self.config, load(self.config.data))
+        channels, height, width = self.summary["data"]["shape"]
+        model = build_model(self.config, (channels, height, width), self.summary["data"]["classes"])
         model.load_state_dict(read_tensors(RunFolder(self.folder).model)[0])
         return model.eval()
 

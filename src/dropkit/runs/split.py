@@ -124,7 +124,18 @@ def make_split(pictures: Pictures, *, seed: int, max_train: int | None = None) -
             parts["val"] = _cut(parts["val"], labels, order, wanted)
         cut = "train and val" if "val" in made else "train"
         how += f" Of {whole} training pictures {max_train} were kept: {cut} cut by class."
+    _require_every_class(pictures, labels[parts["train"]])
     return Split(parts["train"], parts["val"], parts["test"], seed, how)
+
+
+def _require_every_class(pictures: Pictures, trained: Indices) -> None:
+    missing = sorted(set(range(pictures.classes)) - set(trained.tolist()))
+    if missing:
+        names = ", ".join(repr(pictures.class_names[label]) for label in missing[:5])
+        raise DropkitError(
+            f"data {pictures.name!r} has no training picture of class {names}{', ...' if len(missing) > 5 else ''}: "
+            "add some, or leave the class out. Labels count from 0."
+        )
 
 
 def _check_number(name: str, value: int, at_least: int) -> None:

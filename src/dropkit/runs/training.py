@@ -36,7 +36,8 @@ def train(
     """Train a network with dropout on pictures, evaluate it, and keep everything about it in a folder.
 
     The same config on its own unfinished folder goes on where it was stopped, with weights bit-equal to those of a
-    training that was never stopped (same machine, versions and thread count); on its finished folder it is only read.
+    training that was never stopped (on a CPU, with the same machine, versions and thread count). On its finished
+    folder it is only read.
 
     Args:
         config: what to train, and how.
@@ -63,7 +64,7 @@ def train(
         say(describe_data(pictures, split))
     _refuse_other_pictures(folder, config, pictures, split)
     if folder.finished:
-        return read_run(folder.path, repeated=True)
+        return _with_page(read_run(folder.path, repeated=True), page)
     with computing_threads(config.threads):
         fit = Fit(config, pictures, split)
         environment = describe_environment(fit.device, fit.dtype)
@@ -71,8 +72,12 @@ def train(
         with training_display(config.epoch_limit, show=progress) as display:
             failure = _run_epochs(folder, fit, display)
         _finish(folder, fit, failure)
-    run = read_run(folder.path)
-    if page:
+    return _with_page(read_run(folder.path), page)
+
+
+def _with_page(run: Run, page: bool) -> Run:
+    """Write the run's page where it is wanted and missing, also after a stop between the summary and the page."""
+    if page and not run.page.is_file():
         write_run_page(run)
     return run
 
@@ -112,6 +117,7 @@ def _begin_or_resume(folder: RunFolder, fit: Fit, environment: dict[str, Any], s
     if changed:
         details = ", ".join(f"{name} {before[name]} then, {environment[name]} now" for name in changed)
         say(f"note: going on under other conditions ({details}): weights will agree to rounding, not to the bit")
+    folder.remove_parts()
     if folder.checkpoint.is_file():
         fit.best, progress = load_checkpoint(folder.checkpoint, fit.model, fit.optimizer)
         vars(fit.progress).update(progress)
@@ -154,7 +160,10 @@ def _finish(folder: RunFolder, fit: Fit, failure: DivergedError | None) -> None:
     test = None
     if fit.best:
         fit.model.load_state_dict(fit.best)
-        test = {"logits": fit.predict(fit.data.test), "labels": fit.data.labels[fit.data.test.to(fit.device)].cpu()}
+        test = {
+            "logits": fit.predict(fit.data.test, exact=True),
+            "labels": fit.data.labels[fit.data.test.to(fit.device)].cpu(),
+        }
         best_row = fit.progress.rows[fit.progress.best_epoch - 1]
         summary["train"] = {"loss": best_row["train_loss"], "error": best_row["train_error"]}
         summary["val"] = {"loss": best_row["val_loss"], "error": best_row["val_error"]}

@@ -26,6 +26,7 @@ from dropkit.studies.executor import LocalProcesses
 from dropkit.studies.study import Study, describe_looks
 
 DEFAULT_SEEDS = 5
+FEWEST_TEST_PICTURES = 2
 MOST_SEEDS = 30  # that a budget of time may buy: more would settle little
 
 
@@ -33,6 +34,7 @@ def compare(
     configs: Iterable[TrainConfig],
     *,
     seeds: int | None = None,
+    first_seed: int = 0,
     metric: str = "error",
     out: str | Path | None = None,
     workers: int | None = None,
@@ -46,7 +48,8 @@ def compare(
 
     Args:
         configs: trainings that differ in their dropout alone; the first is what the others are held against.
-        seeds: trainings of each config (default 5, at least 3), with seeds 0, 1, ...
+        seeds: trainings of each config (default 5, at least 3), with seeds first_seed, first_seed + 1, ...
+        first_seed: of the trainings; a study that is to confirm another takes fresh ones.
         metric: "error" (share of wrong test pictures) or "nll" (test loss in nats), declared beforehand.
         out: the study's folder; a name made from the options when not given.
         workers: trainings at a time; one for each core when not given.
@@ -69,16 +72,20 @@ def compare(
     configs = list(configs)
     require_comparable(configs)
     if metric not in METRICS:
-        raise unknown("metric", metric, METRICS)
+        raise unknown("metric", str(metric), METRICS)
     _require_seeds(seeds, budget)
     require_number("workers", workers, whole=True, low=1)
     _require_distinct(configs)
-    plan = _Plan(configs, metric, study_folder(configs, metric, out), LocalProcesses(workers, configs[0].threads))
+    require_number("first_seed", first_seed, whole=True, low=0)
+    folder = study_folder(configs, metric, first_seed, out)
+    plan = _Plan(configs, metric, first_seed, folder, LocalProcesses(workers, configs[0].threads))
     plan.refuse_other_study()
     data = load_data(configs[0])
     if progress:
         say(describe_data(*data))
     plan.refuse_other_pictures(data[0])
+    if len(data[1].test) < FEWEST_TEST_PICTURES:
+        raise DropkitError(f"a comparison needs at least {FEWEST_TEST_PICTURES} test pictures, not {len(data[1].test)}")
     plan.settle_seeds(seeds, budget, data, progress=progress)
     record = plan.record(trained=plan.train(progress=progress))
     plan.count_look(record)
@@ -90,6 +97,7 @@ def compare(
 def _require_seeds(seeds: int | None, budget: str | None) -> None:
     if seeds is not None and budget is not None:
         raise DropkitError("give either seeds or a budget of time, not both")
+    require_number("seeds", seeds, whole=True)
     if seeds is not None and seeds < FEWEST_SEEDS:
         raise DropkitError(
             f"seeds must be at least {FEWEST_SEEDS}, but got {seeds}: fewer cannot tell chance from effect"
@@ -101,9 +109,12 @@ def _require_seeds(seeds: int | None, budget: str | None) -> None:
 class _Plan:
     """The trainings of one study, and where they are kept."""
 
-    def __init__(self, configs: list[TrainConfig], metric: str, folder: Path, executor: LocalProcesses) -> None:
+    def __init__(
+        self, configs: list[TrainConfig], metric: str, first_seed: int, folder: Path, executor: LocalProcesses
+    ) -> None:
         self.configs = configs
         self.metric = metric
+        self.first_seed = first_seed
         self.folder = folder
         self.executor = executor
         self.seeds: list[int] = []
@@ -113,7 +124,10 @@ class _Plan:
         """Raise if the folder holds another study or something else."""
         if self._config_file.is_file():
             refuse_other_fields(
-                "study", self.folder, read_json(self._config_file), study_identity(self.configs, self.metric)
+                "study",
+                self.folder,
+                read_json(self._config_file),
+                study_identity(self.configs, self.metric, self.first_seed),
             )
         elif RunFolder(self.folder).begun:
             raise DropkitError(f"the folder {str(self.folder)!r} holds a single run: give another one with --out")
@@ -134,18 +148,25 @@ class _Plan:
     ) -> None:
         """Decide how many seeds there are, say how long that will take, and note it in the folder."""
         stored = self._stored("seeds", 0)
-        self.seeds = list(range(max(seeds if seeds is not None else stored or DEFAULT_SEEDS, stored)))
+        if seeds is not None and seeds < stored:
+            raise DropkitError(
+                f"the study in {str(self.folder)!r} was begun with {stored} seeds: ask for as many or more, "
+                f"or give a new folder with --out"
+            )
+        self._take(seeds or stored or DEFAULT_SEEDS)
         # Building every network also finds a wrong model or policy before anything is written.
         costs = [estimate(config, data, self.executor.threads) for config in self.configs] if self._missing() else []
-        if budget is not None and costs:
+        if budget is not None and not stored:  # a study that goes on keeps the seeds that its budget once bought
             per_seed = sum(cost.seconds for cost in costs) / self.executor.workers
             left = parse_budget(budget) - self.executor.start_seconds
-            fitting = seeds_within(left, per_seed, low=FEWEST_SEEDS, high=MOST_SEEDS)
-            self.seeds = list(range(max(fitting, stored)))
+            self._take(seeds_within(left, per_seed, low=FEWEST_SEEDS, high=MOST_SEEDS))
         if progress:
             say(self._forecast(costs))
         make_folder(self.folder)
         self._note(seeds=len(self.seeds), looks=self._stored("looks", []))
+
+    def _take(self, count: int) -> None:
+        self.seeds = list(range(self.first_seed, self.first_seed + count))
 
     def count_look(self, record: dict[str, Any]) -> None:
         """Note with how many seeds the test pictures were looked at: adding seeds until something shows is no test."""
@@ -165,7 +186,7 @@ class _Plan:
         """Make the trainings that are not finished; return how many there were."""
         missing = self._missing()
         with watch(missing, show=progress) as done:
-            for folder in self.executor.map(missing):
+            for folder in self.executor.map(missing, self.fingerprint):
                 done(folder)
         return len(missing)
 
@@ -191,7 +212,9 @@ class _Plan:
             return self._command(self._beside("longer"), **{field: 2 * config.epoch_limit})
         enough = [verdict["needed_seeds"] for verdict in verdicts if verdict["needed_seeds"]]
         if kinds == {"none"} and enough:
-            return self._command(seeds=max(len(self.seeds) + 1, *enough))
+            # Fresh seeds in a study of its own: more of them in this one would be a second look at the same runs.
+            first = self.seeds[-1] + 1
+            return self._command(self._beside(f"from-seed-{first}"), seeds=max(FEWEST_SEEDS, *enough), first_seed=first)
         return None
 
     def _beside(self, suffix: str) -> Path:
@@ -205,7 +228,7 @@ class _Plan:
         return read_json(self._config_file).get(name, default) if self._config_file.is_file() else default
 
     def _note(self, **state: Any) -> None:
-        identity = study_identity(self.configs, self.metric)
+        identity = study_identity(self.configs, self.metric, self.first_seed)
         write_json(self._config_file, {**identity, "fingerprint": self.fingerprint, **state})
 
     def _path(self, config: TrainConfig, seed: int) -> Path:
@@ -231,11 +254,15 @@ class _Plan:
         before = f" ({kept} more are finished)" if kept else ""
         return f"{_trainings(len(missing))}{before}, about {duration(seconds)} ({basis}, {at_once} at a time)"
 
-    def _command(self, out: Path | None = None, seeds: int | None = None, **changes: Any) -> str:
+    def _command(
+        self, out: Path | None = None, seeds: int | None = None, first_seed: int | None = None, **changes: Any
+    ) -> str:
         """Return the command that makes this study, with other options where some are given."""
         plain = dataclasses.replace(self.configs[0], dropout="fc=0.5", seed=0, out=None, threads=None, **changes)
         words = ["dropkit", "compare", *shlex.split(train_command(plain))[2:]]
         words += ["--policies", *(config.dropout for config in self.configs), "--seeds", str(seeds or len(self.seeds))]
+        start = self.first_seed if first_seed is None else first_seed
+        words += ["--first-seed", str(start)] if start else []
         words += ["--metric", self.metric, "--out", str(out or self.folder)]
         return shlex.join(words)
 

@@ -2,12 +2,21 @@
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from tyro.conf import arg
 
 from dropkit.errors import DropkitError
-from dropkit.runs.config import HOW_FIELDS, MaybeCount, TrainConfig, TrainOptions, require_number, safe_name, short_hash
+from dropkit.runs.config import (
+    HOW_FIELDS,
+    Count,
+    MaybeCount,
+    TrainConfig,
+    TrainOptions,
+    require_number,
+    safe_name,
+    short_hash,
+)
 
 DEFAULT_POLICIES = ("none", "fc=0.5", "conv=0.1,fc=0.5")
 NO_CONVOLUTIONS = {"mlp"}
@@ -22,9 +31,12 @@ class Comparison:
     """Policies, of which the others are held against the first (default: none fc=0.5 conv=0.1,fc=0.5)."""
 
     seeds: MaybeCount = None
-    """Trainings of each policy, with seeds 0, 1, ... (default: 5; at least 3). Decide on them beforehand."""
+    """Trainings of each policy, with one seed after the other (default: 5; at least 3). Decide on them beforehand."""
 
-    metric: Literal["error", "nll"] = "error"
+    first_seed: Count = 0
+    """Seed of the first training of each policy. A second study with fresh seeds does not repeat the first one's."""
+
+    metric: Annotated[str, arg(metavar="{error,nll}")] = "error"
     """What the verdict is about, declared before any training: share of wrong pictures, or test loss."""
 
     budget: Annotated[str | None, arg(metavar="TIME", help_behavior_hint="")] = None
@@ -61,17 +73,17 @@ class CompareConfig(TrainOptions, Comparison):
         return [text for text in DEFAULT_POLICIES if self.model not in NO_CONVOLUTIONS or "conv" not in text]
 
 
-def study_identity(configs: list[TrainConfig], metric: str) -> dict[str, Any]:
+def study_identity(configs: list[TrainConfig], metric: str, first_seed: int) -> dict[str, Any]:
     """Return what decides a comparison's result, except how many seeds it has."""
     shared = {name: value for name, value in configs[0].identity().items() if name not in ("dropout", "seed")}
-    return {**shared, "policies": [config.dropout for config in configs], "metric": metric}
+    return {**shared, "policies": [config.dropout for config in configs], "metric": metric, "first_seed": first_seed}
 
 
-def study_folder(configs: list[TrainConfig], metric: str, out: str | Path | None) -> Path:
+def study_folder(configs: list[TrainConfig], metric: str, first_seed: int, out: str | Path | None) -> Path:
     """Return where the study is kept: `out`, or a name that the same options always give."""
     if out is not None:
         return Path(out)
-    digest = short_hash(study_identity(configs, metric))
+    digest = short_hash(study_identity(configs, metric, first_seed))
     return Path("studies") / safe_name(f"{Path(configs[0].data).stem}-{configs[0].model}-{digest}")
 
 

@@ -44,7 +44,6 @@ class _Board:
 
     def __init__(self, configs: Sequence[TrainConfig]) -> None:
         self.names = {config.folder(): f"{config.dropout} seed {config.seed}" for config in configs}
-        self.budget = configs[0].epoch_limit
         self.finished: set[Path] = set()
         self.began = time.monotonic()
         self.last_line = self.began

@@ -5,7 +5,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
-from itertools import chain, islice, repeat
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def estimate(config: TrainConfig, data: tuple[Pictures, Split], threads: int) ->
 
 def _time_steps(fit: Fit, count: int) -> float:
     """Return the seconds of `count` training steps. That the loss stays finite is the training's to watch."""
-    batches = chain.from_iterable(fit.data.epoch(0, epoch, fit.config.batch_size) for epoch in repeat(0))
+    batches = cycle(fit.data.epoch(0, 0, fit.config.batch_size))
     fit.model.train()
     return _timed(lambda: [fit.train_step(*fit.data.read(batch)) for batch in islice(batches, count)])
 

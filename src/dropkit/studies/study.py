@@ -73,10 +73,10 @@ def describe_looks(looks: Sequence[int]) -> str:
     """Say what several looks at the same test pictures mean for the verdict.
 
     >>> describe_looks([5, 10])
-    'Looked at with 5, then 10 seeds: every further look makes a false find likelier than the 5% of a single one.'
+    'Looked at with 5, then 10 seeds: each further look makes a false positive likelier than 5%.'
     """
     counts = ", then ".join(map(str, looks))
-    return f"Looked at with {counts} seeds: every further look makes a false find likelier than the 5% of a single one."
+    return f"Looked at with {counts} seeds: each further look makes a false positive likelier than 5%."
 
 
 def _title(record: dict[str, Any]) -> str:

@@ -86,7 +86,7 @@ def judge(
 ) -> Verdict:
     """Say what a paired difference means.
 
-    In this order: with a run that diverged it is "diverged", since the runs that are left are a selection;
+    In this order: with a run that diverged it is "diverged", since the remaining runs are a biased sample;
     where either policy was not trained long enough "undertrained"; then Holm's p-value below 0.05 decides.
 
     Args:
@@ -259,6 +259,8 @@ def _what_settles(d: Difference, unit: _Unit, comparisons: int) -> str:
     alpha = ALPHA / comparisons
     seeds, pictures = needed_seeds(d, alpha), needed_pictures(d, alpha)
     effect = f"an effect of {unit.amount(abs(d.mean))}"
+    if d.mean == 0.0:
+        return "The two are equal on average, so no number of seeds or pictures is promised to part them."
     if seeds is None and pictures is None:
         first, second = ("seeds", "test pictures") if d.from_seeds >= 0.5 else ("test pictures", "seeds")
         most = MOST_SEEDS if first == "seeds" else MOST_PICTURES
@@ -279,7 +281,7 @@ def _diverged(base: PolicyRuns, other: PolicyRuns) -> Verdict:
     ]
     sentence = (
         f"No verdict on {other.name}: training diverged (a loss that is not a number) with {_and(parts)}, "
-        "and the runs that are left are a selection. Lower the learning rate and compare again."
+        "and the remaining runs are a biased sample. Lower the learning rate and compare again."
     )
     return Verdict("diverged", sentence)
 
