@@ -9,7 +9,10 @@ BIN := .venv/bin
 
 CHROMIUM ?= chromium
 
-.PHONY: demo test install format picture clean
+.PHONY: help demo test install format picture clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
 
 demo: .venv/installed
 	$(BIN)/dropkit compare digits --out studies/demo

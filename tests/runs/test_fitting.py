@@ -143,6 +143,26 @@ def test_a_loss_that_is_not_finite_stops_and_names_its_step(short, digits):
     assert fit.best
 
 
+def test_a_validation_loss_that_is_not_finite_is_told_from_a_training_loss(short, digits, monkeypatch):
+    fit = fit_of(short(), digits)
+    monkeypatch.setattr(fit, "evaluate", lambda indices: (math.nan, 0.5))
+    with pytest.raises(DivergedError, match="the validation loss is not finite at step 10"):
+        fit.run_epoch()
+
+
+def test_weights_and_pictures_are_channels_last(short, digits):
+    fit = fit_of(short(model="cnn"), digits)
+    assert fit.model.conv2.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not fit.model.conv2.weight.is_contiguous()
+
+
+def test_exact_predictions_are_float32_whatever_the_precision_of_training(short, digits):
+    half = Fit(short(precision="bfloat16"), *digits)
+    full = Fit(short(precision="float32"), *digits)
+    assert torch.equal(half.predict(half.data.test, exact=True), full.predict(full.data.test))
+    assert not torch.equal(half.predict(half.data.test), full.predict(full.data.test))
+
+
 def test_devices_and_precision():
     assert pick_device("cpu") == torch.device("cpu")
     with pytest.raises(DropkitError, match="unknown device 'gpu': allowed are auto, cpu, cuda"):

@@ -193,6 +193,12 @@ def test_splits_under_other_names_are_not_learned_as_classes(tmp_path):
     refused(tmp_path, "these look like splits, not classes. Name splits 'train', 'val' and 'test'")
 
 
+def test_classes_with_the_same_folders_inside_are_classes(tmp_path):
+    for i, place in enumerate(["cat/day", "cat/night", "dog/day", "dog/night"]):
+        save(tmp_path / place / "1.png", seed=i)
+    assert folders.read(tmp_path).class_names == ("cat", "dog")
+
+
 def test_two_folders_for_validation_are_refused(tmp_path):
     splits(tmp_path, "train", "val", "valid")
     refused(tmp_path, "only one of them can hold the validation pictures")

@@ -23,6 +23,16 @@ def test_an_interrupt_waits_for_the_end_of_the_block():
         signal.raise_signal(signal.SIGINT)  # afterwards it is as before
 
 
+def test_a_process_that_ignores_interrupts_goes_on_ignoring_them():
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with deferred_interrupt():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
 def test_an_error_in_the_block_is_not_hidden():
     with pytest.raises(ValueError, match="inside"), deferred_interrupt():
         raise ValueError("inside")

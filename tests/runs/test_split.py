@@ -3,11 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dropkit.errors import DropkitError
-from dropkit.runs.pictures import Part, join, load
+from dropkit.runs.pictures import Part, Pictures, join, load
 from dropkit.runs.split import Split, make_split
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -328,3 +329,12 @@ def test_mnist_gets_a_validation_split_with_mnists_shares():
     assert [len(side) for side in sides(split).values()] == [5000, 882, 10000]
     share = counted(pictures, np.arange(60000)) / 60000
     assert np.abs(counted(pictures, split.train) - 5000 * share).max() < 2
+
+
+def test_a_class_that_is_never_trained_on_is_refused():
+    images = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1)
+    labels = torch.tensor([1, 2] * 10 + [1, 2] * 5 + [1, 2] * 5)  # counted from 1: class 0 is empty
+    given = {"train": (0, 20), "val": (20, 30), "test": (30, 40)}
+    pictures = Pictures("made", images, labels, ("0", "1", "2"), tuple(map(str, range(40))), given, "f")
+    with pytest.raises(DropkitError, match="no training picture of class '0': .*Labels count from 0"):
+        make_split(pictures, seed=0)

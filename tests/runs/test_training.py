@@ -205,6 +205,34 @@ def test_a_finished_run_on_other_pictures_is_not_passed_off(short, tmp_path):
     assert read_run(first.folder).summary == first.summary
 
 
+def test_a_page_that_is_missing_is_written_again(short):
+    run = train(short(), progress=False)
+    run.page.unlink()
+    assert train(short(), progress=False).repeated
+    assert run.page.is_file()
+
+
+def test_the_model_can_be_opened_without_the_data(short, tmp_path):
+    import numpy as np
+
+    path = tmp_path / "data.npz"
+    images, labels = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8), np.arange(60) % 3
+    np.savez(path, train_images=images, train_labels=labels)
+    run = train(short(data=path, out=tmp_path / "run", model="cnn"), progress=False)
+    path.unlink()
+    assert run.model()(torch.zeros(2, 3, 8, 8)).shape == (2, 3)
+
+
+def test_what_a_killed_process_left_is_removed(short, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_finish", lambda *args: (_ for _ in ()).throw(StoppedError))
+        with pytest.raises(StoppedError):
+            train(short(), progress=False)
+    (tmp_path / "run" / ".checkpoint.safetensors.123.part").write_bytes(b"half")
+    run = train(short(), progress=False)
+    assert set(os.listdir(run.folder)) == FILES
+
+
 def test_what_was_read_is_said_before_the_training(short, capsys):
     train(short())
     said = capsys.readouterr().err.splitlines()

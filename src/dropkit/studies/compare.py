@@ -244,7 +244,7 @@ class _Plan:
     def _forecast(self, costs: Sequence[Estimate]) -> str:
         missing = self._missing()
         if not missing:
-            return f"all {_trainings(len(self.runs()))} are finished; the verdict is computed anew"
+            return f"all {_trainings(len(self.runs()))} are finished; the verdict is recomputed"
         cost = {config.dropout: each.seconds for config, each in zip(self.configs, costs, strict=True)}
         at_once = min(self.executor.workers, len(missing))
         seconds = self.executor.start_seconds + sum(cost[run.dropout] for run in missing) / at_once
