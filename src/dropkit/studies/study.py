@@ -34,7 +34,7 @@ class Study:
 
     def table(self) -> Table:
         """Return the policies side by side, with 95% intervals over seeds."""
-        table = Table(title=_title(self.record), title_justify="left", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
         table.add_column("policy", overflow="fold")
         for name in ("n", "error", "NLL", "ECE", "gap"):
             table.add_column(name, justify="right", no_wrap=True)
@@ -58,6 +58,7 @@ class Study:
 
     def print(self, console: Console) -> None:
         """Show the table, the verdicts and the recommendation."""
+        console.print(Text(_title(self.record)), soft_wrap=True)
         console.print(Text(self._table_lines()), soft_wrap=True)
         console.print()
         for row in self.record["policies"][1:]:
