@@ -75,10 +75,11 @@ def test_what_narrows_the_interval_is_said(study: dict[str, Any]) -> None:
     assert "more seeds would narrow it most" in words(render(study))
 
 
-def test_nothing_is_recommended_where_nothing_could_be_judged(study: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", ["undertrained", "none", "diverged"])
+def test_nothing_is_recommended_where_nothing_was_decided(study: dict[str, Any], kind: str) -> None:
     assert "recommended" in words(render(study))
     for policy in study["policies"][1:]:
-        policy["verdict"]["kind"] = "undertrained"
+        policy["verdict"]["kind"] = kind
     assert "recommended" not in words(render(study))
 
 

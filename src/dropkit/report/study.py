@@ -66,7 +66,7 @@ def headline(paragraph: str) -> tuple[str, str]:
 
 def _row(policy: Mapping[str, Any], index: int, metric: str, record: Mapping[str, Any]) -> dict[str, Any]:
     verdict = policy.get("verdict") or {}
-    recommended = (record.get("recommendation") or {}).get("policy") if _judged(record) else None
+    recommended = (record.get("recommendation") or {}).get("policy") if _decided(record) else None
     return {
         "name": str(policy.get("name", "")),
         "colour": palette.colour(index),
@@ -86,10 +86,10 @@ def _row(policy: Mapping[str, Any], index: int, metric: str, record: Mapping[str
     }
 
 
-def _judged(record: Mapping[str, Any]) -> bool:
-    """Whether any policy could be judged: where none could, keeping the first is no recommendation."""
+def _decided(record: Mapping[str, Any]) -> bool:
+    """Whether any policy was shown to help or hurt: else keeping the first is a default, no recommendation."""
     kinds = {(policy.get("verdict") or {}).get("kind") for policy in record["policies"]}
-    return bool(kinds & {"helps", "hurts", "none"})
+    return bool(kinds & {"helps", "hurts"})
 
 
 def _metric(policy: Mapping[str, Any], name: str) -> dict[str, str]:
