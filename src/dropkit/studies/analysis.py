@@ -22,7 +22,7 @@ from dropkit.studies.statistics import (
     needed_seeds,
     paired_difference,
 )
-from dropkit.studies.verdict import PolicyRuns, conclude, judge, recommend
+from dropkit.studies.verdict import PolicyRuns, Verdict, conclude, judge, recommend
 
 UNITS = {"error": "fraction", "nll": "nats", "ece": "fraction", "gap": "nats"}
 
@@ -37,13 +37,44 @@ def analyse(groups: dict[str, list[Run]], *, metric: str, command: str, trained:
         trained: how many of them were made now.
     """
     _require_same_test_pictures(groups)
-    names = list(groups)
-    facts = {name: _policy_runs(name, runs, metric) for name, runs in groups.items()}
-    base, others = facts[names[0]], [facts[name] for name in names[1:]]
-    differences = [_difference(groups[names[0]], groups[name], metric) for name in names[1:]]
+    base, *others = [_policy_runs(name, runs, metric) for name, runs in groups.items()]
+    rows, verdicts = _judge_all(groups, base, others, metric)
+    advice = recommend(base, verdicts, metric=metric)
+    first_policy = groups[base.name]
+    first = first_policy[0]
+    environment = read_json(RunFolder(first.folder).environment)
+    n_pictures = first.summary["data"]["test"]
+    return {
+        "kind": "study",
+        "dropkit": environment["dropkit"],
+        "question": "compare",
+        "data": first.summary["data"],
+        "config": {k: v for k, v in effective(first.config).items() if k not in ("dropout", "seed", "out")},
+        "environment": environment,
+        "metric": metric,
+        "seeds": [run.config.seed for run in first_policy],
+        "command": command,
+        "seconds": sum(run.summary["seconds"] for runs in groups.values() for run in runs),
+        "trained": trained,
+        "policies": rows,
+        "recommendation": {
+            "policy": advice.policy,
+            "sentence": advice.sentence,
+            "command": _next_command(groups[advice.policy]),
+        },
+        "verdict": conclude(base, verdicts, metric=metric, n_seeds=len(first_policy), n_pictures=n_pictures),
+        "runs": [_describe_run(run) for runs in groups.values() for run in runs],
+    }
+
+
+def _judge_all(
+    groups: dict[str, list[Run]], base: PolicyRuns, others: Sequence[PolicyRuns], metric: str
+) -> tuple[list[dict[str, Any]], list[tuple[PolicyRuns, Verdict]]]:
+    """Return the table's rows, the first policy's first, and the verdict on each of the others."""
+    differences = [_difference(groups[base.name], groups[other.name], metric) for other in others]
     known = [difference for difference in differences if difference is not None]
     p_values, intervals = iter(holm([d.p_value for d in known])), iter(holm_intervals(known))
-    rows, verdicts = [_row(names[0], groups[names[0]], None)], []
+    rows, verdicts = [_row(base.name, groups[base.name], None)], []
     for other, difference in zip(others, differences, strict=True):
         p_holm = next(p_values) if difference is not None else math.nan
         interval = next(intervals) if difference is not None else None
@@ -57,38 +88,10 @@ def analyse(groups: dict[str, list[Run]], *, metric: str, command: str, trained:
             comparisons=len(known),
         )
         verdicts.append((other, verdict))
-        described = {
-            "kind": verdict.kind,
-            "sentence": verdict.sentence,
-            **_describe(difference, p_holm, interval, len(known)),
-        }
+        figures = _describe(difference, p_holm, interval, len(known))
+        described = {"kind": verdict.kind, "sentence": verdict.sentence, **figures}
         rows.append(_row(other.name, groups[other.name], described))
-    advice = recommend(base, verdicts, metric=metric)
-    first = groups[names[0]][0]
-    environment = read_json(RunFolder(first.folder).environment)
-    n_pictures = first.summary["data"]["test"]
-    n_seeds = len(groups[names[0]])
-    return {
-        "kind": "study",
-        "dropkit": environment["dropkit"],
-        "question": "compare",
-        "data": first.summary["data"],
-        "config": {k: v for k, v in effective(first.config).items() if k not in ("dropout", "seed", "out")},
-        "environment": environment,
-        "metric": metric,
-        "seeds": [run.config.seed for run in groups[names[0]]],
-        "command": command,
-        "seconds": sum(run.summary["seconds"] for runs in groups.values() for run in runs),
-        "trained": trained,
-        "policies": rows,
-        "recommendation": {
-            "policy": advice.policy,
-            "sentence": advice.sentence,
-            "command": _next_command(groups[advice.policy]),
-        },
-        "verdict": conclude(base, verdicts, metric=metric, n_seeds=n_seeds, n_pictures=n_pictures),
-        "runs": [_describe_run(run) for runs in groups.values() for run in runs],
-    }
+    return rows, verdicts
 
 
 def _policy_runs(name: str, runs: Sequence[Run], metric: str) -> PolicyRuns:
