@@ -200,6 +200,16 @@ def test_a_budget_of_time_buys_seeds_and_is_remembered(tmp_path, monkeypatch):
     assert (again.record["seeds"], again.record["trained"]) == ([0, 1, 2, 3], 0)
 
 
+def test_a_budget_counts_the_workers_and_their_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "estimate", lambda *args: module.Estimate(seconds=4.0, epochs=1))
+    two = configs("none", "fc=0.5", epochs=1)
+    plan = module._Plan(two, "error", 0, tmp_path / "s", module.LocalProcesses(workers=2, threads=1))
+    data = module.load_data(two[0])
+    plan.refuse_other_pictures(data[0])
+    plan.settle_seeds(None, "45s", data, progress=False)
+    assert len(plan.seeds) == 10  # 5 s to start, then 2 x 4 s a seed, two at a time
+
+
 def test_a_policy_whose_training_diverges_gets_no_verdict_and_is_not_recommended(tmp_path, monkeypatch):
     from dropkit.runs.fitting import Fit
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from dropkit.errors import DropkitError
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.training import load_data
+from dropkit.studies import estimate as module
 from dropkit.studies.estimate import estimate, expected_epochs, parse_budget, seeds_within
 
 
@@ -43,3 +44,13 @@ def test_an_estimate_times_real_steps(short):
     one = estimate(config, load_data(config), threads=1)
     assert one.epochs == 5
     assert one.seconds > 0
+
+
+def test_an_estimate_counts_steps_evaluations_checkpoints_and_the_test(short, monkeypatch):
+    timed = iter([9.0, 2.0, 0.5, 0.25])  # warm-up, 20 steps, an evaluation of the validation pictures, a checkpoint
+    monkeypatch.setattr(module, "_timed", lambda work: next(timed))
+    config = short(epochs=5)
+    data = load_data(config)
+    steps, val, test = 10, len(data[1].val), len(data[1].test)
+    expected = 5 * (steps * 0.1 + 2 * 0.5 + 0.25) + 0.5 * test / val
+    assert estimate(config, data, threads=1).seconds == pytest.approx(expected)
