@@ -105,13 +105,18 @@ def effective(config: TrainConfig) -> dict[str, Any]:
 
 
 def train_command(config: TrainConfig) -> str:
-    """Return the command that does the training again: the options that differ from their defaults."""
-    words = ["dropkit", "train", config.data]
+    """Return the command that does the training again: its policy, and the options that differ from their defaults."""
+    return shlex.join(["dropkit", "train", config.data, "--dropout", config.dropout, *changed_options(config)])
+
+
+def changed_options(config: TrainConfig) -> list[str]:
+    """Return the options, other than the policy, that differ from their defaults."""
+    words = []
     for option in fields(config):
         value = getattr(config, option.name)
-        if option.name != "data" and value != option.default:
+        if option.name not in ("data", "dropout") and value != option.default:
             words += [f"--{option.name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+    return words
 
 
 def describe_outcome(summary: dict[str, Any], folder: str) -> str:

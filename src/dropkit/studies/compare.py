@@ -15,7 +15,7 @@ from dropkit.runs.display import duration
 from dropkit.runs.metrics import METRICS
 from dropkit.runs.pictures import Pictures
 from dropkit.runs.record import RunFolder, refuse_other_fields
-from dropkit.runs.run import read_run, train_command
+from dropkit.runs.run import changed_options, read_run
 from dropkit.runs.split import Split
 from dropkit.runs.training import describe_data, load_data, say
 from dropkit.studies.analysis import analyse
@@ -258,8 +258,8 @@ class _Plan:
         self, out: Path | None = None, seeds: int | None = None, first_seed: int | None = None, **changes: Any
     ) -> str:
         """Return the command that makes this study, with other options where some are given."""
-        plain = dataclasses.replace(self.configs[0], dropout="fc=0.5", seed=0, out=None, threads=None, **changes)
-        words = ["dropkit", "compare", *shlex.split(train_command(plain))[2:]]
+        plain = dataclasses.replace(self.configs[0], seed=0, out=None, threads=None, **changes)
+        words = ["dropkit", "compare", plain.data, *changed_options(plain)]
         words += ["--policies", *(config.dropout for config in self.configs), "--seeds", str(seeds or len(self.seeds))]
         start = self.first_seed if first_seed is None else first_seed
         words += ["--first-seed", str(start)] if start else []
