@@ -190,7 +190,7 @@ def _describe_data(fit: Fit) -> dict[str, Any]:
         "val": len(data.val),
         "test": len(data.test),
         "shape": list(fit.pictures.shape),
-        "mean": (data.mean.flatten()).tolist(),
+        "mean": data.mean.flatten().tolist(),
         "std": (1 / data.inverse_std.flatten()).tolist(),
     }
 

@@ -21,8 +21,8 @@ PROCESS_START_SECONDS = 5.0
 class LocalProcesses:
     """Runs trainings side by side in processes of this machine.
 
-    Small networks use several cores better as several trainings of one thread each than as one training of several
-    threads, so by default there is a process for every core.
+    The trainings of a study share nothing, so by default there is a process for every core, with one thread each: no
+    thread ever waits for another one.
 
     Args:
         workers: how many trainings at a time; None for one a core (one in all where there is a GPU).
