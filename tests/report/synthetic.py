@@ -126,6 +126,9 @@ def policy(name: str, runs: list[dict[str, Any]], judged: dict[str, Any] | None)
         "diverged": 0,
         "metrics": {
             "error": metric(mean("error"), 0.009),
+            "balanced_error": metric(mean("error") + 0.004, 0.011),
+            "train_loss": metric(sum(summary["train"]["nll"] for summary in summaries) / len(summaries), 0.004),
+            "train_error": metric(sum(summary["train"]["error"] for summary in summaries) / len(summaries), 0.001),
             "nll": metric(mean("nll"), 0.03),
             "ece": metric(mean("ece"), 0.006),
             "gap": metric(sum(summary["gap"] for summary in summaries) / len(summaries), 0.025),
@@ -165,6 +168,45 @@ def study(seeds: int = 5, names: tuple[str, ...] = POLICIES) -> dict[str, Any]:
         "points. The 95 % interval, 2.0 to 4.2 points, leaves out zero. Dropout in the fully connected layer "
         "alone makes no difference that five seeds could show.",
         "runs": runs,
+    }
+
+
+def sweep() -> dict[str, Any]:
+    """A sweep of nine rates: the gap falls and the training loss climbs; the best validation loss is between."""
+    rates = [step / 10 for step in range(9)]
+    names = tuple(f"fc={rate:g}" for rate in rates)
+    runs = [run(name, seed, 1.2 * rate) for name, rate in zip(names, rates, strict=True) for seed in range(3)]
+    judged = [None, *(verdict("none", f"{name} makes no difference.", -0.01 * i) for i, name in enumerate(names[1:]))]
+    policies = [
+        policy(name, [r for r in runs if r["policy"] == name], found) for name, found in zip(names, judged, strict=True)
+    ]
+    for row, rate in zip(policies, rates, strict=True):
+        train, gap, error = 0.05 + 0.6 * rate**3, 0.4 - 0.42 * rate, 0.1 - 0.1 * rate + 0.18 * rate**3
+        row["rate"] = rate
+        row["metrics"].update(
+            train_loss=metric(train, 0.01),
+            gap=metric(gap, 0.02),
+            nll=metric(train + gap, 0.02),
+            error=metric(error, 0.006),
+        )
+        for one in runs:
+            if one["policy"] == row["name"]:
+                one["summary"]["val"]["nll"] = train + gap + 0.001 * one["seed"]
+    return {
+        **header("study"),
+        "question": "compare",
+        "metric": "error",
+        "seeds": [0, 1, 2],
+        "policies": policies,
+        "runs": runs,
+        "verdict": "A rate of 0.5 at fc has the lowest validation loss. Higher rates underfit.",
+        "sweep": {
+            "text": "fc=0:0.8:0.1",
+            "site": "fc",
+            "kind": "unit",
+            "lowest": {"policy": "fc=0.5", "rate": 0.5},
+            "sentence": "The validation loss is lowest at fc=0.5; below it overfits, above it underfits.",
+        },
     }
 
 

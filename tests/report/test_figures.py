@@ -86,13 +86,6 @@ def test_long_names_make_the_forest_higher_and_are_escaped() -> None:
     assert text.count("<br>") >= 4
 
 
-@pytest.mark.parametrize("name", ["x" * 101, "a,b c," * 17, "ü" * 40, "", " ", ","])
-def test_labels_break_into_short_lines_and_keep_every_letter(name: str) -> None:
-    lines = figures.label(name, 40).split("<br>")
-    assert max(map(len, lines)) <= 40
-    assert "".join(lines).replace(" ", "") == name.replace(" ", "")
-
-
 def test_learning_curves_show_means_runs_and_best_epochs() -> None:
     drawn = figures.learning(policy(), "error", last_epoch=7, limits=(0, 30))
     strong = {trace.name: trace for trace in drawn.data if trace.name}

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -17,7 +18,7 @@ import dropkit
 from dropkit.errors import DropkitError
 from dropkit.report.page import _embed, render, write_page
 
-EVIL = "</script><img src=x onerror=alert(1)>"
+EVIL = "</script><img src=x onerror=alert(1)>\"'\n\u202e"
 LOADING = {"src", "href", "srcset", "data", "action", "poster", "xlink:href"}
 
 
@@ -26,6 +27,7 @@ class Page(HTMLParser):
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
+        self.alts: list[str] = []
         self.tags: list[str] = []
         self.loads: list[str] = []
         self.handlers: list[str] = []
@@ -39,6 +41,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.loads += [str(value) for key, value in attrs if key in LOADING]
+        self.alts += [str(value) for key, value in attrs if key in ("alt", "title", "aria-label")]
         self.handlers += [key for key, _ in attrs if key.startswith("on")]
         self._inside = tag if tag in ("script", "style") else None
         if tag == "script":
@@ -69,8 +72,18 @@ def test_plotly_is_there_once_and_nothing_is_loaded(record: dict[str, Any]) -> N
     page = Page(render(record))
     assert sum("Plotly, Inc." in script for _, script in page.scripts) == 1
     assert page.scripts[1][1] == get_plotlyjs()
-    assert page.loads == ["data:,"]
+    assert page.loads[0] == "data:,"
+    assert all(re.fullmatch(r"#[a-z-]+", load) for load in page.loads[1:])
     assert not {"iframe", "object", "embed", "base", "img"} & set(page.tags)
+
+
+def test_pictures_stand_in_the_page_itself(full_study: dict[str, Any]) -> None:
+    page = Page(render(full_study))
+    pictures = [load for load in page.loads if load.startswith("data:image/png;base64,")]
+    assert page.tags.count("img") == len(pictures) == 3 + 12 + 11 + 5  # filters, mistakes, put right, made wrong
+    assert {load for load in page.loads if load not in pictures} >= {"data:,", "#results", "#mistakes"}
+    assert all(re.fullmatch(r"#[a-z-]+", load) for load in page.loads if load not in {*pictures, "data:,"})
+    assert "img-src data: blob:" in page.meta["Content-Security-Policy"]
 
 
 def test_only_the_two_scripts_of_the_page_may_run(record: dict[str, Any]) -> None:
@@ -105,16 +118,23 @@ def poison(value: Any) -> Any:
     return value + EVIL if isinstance(value, str) else value
 
 
-def test_hostile_names_stay_text(record: dict[str, Any]) -> None:
+def test_hostile_names_stay_text(record: dict[str, Any], synthetic_details: ModuleType) -> None:
+    names = tuple(policy["name"] for policy in record.get("policies", [{"name": "fc=0.5"}]))
+    record["details"] = synthetic_details.details(names, ["cat", "dog", "owl"], 5)
     evil = poison(record)
+    for row in evil["details"]["pictures"]["mistakes"]:
+        row["image"] = row["image"].removesuffix(EVIL)
     evil["data"]["classes"] = ["cat", EVIL]
     evil["config"][EVIL] = EVIL
     clean, page = Page(render(record)), Page(render(evil))
-    assert "img" not in page.tags
+    assert page.tags.count("img") == 12  # the pictures that were left whole; nothing that a name brought in
     assert page.handlers == []
     assert len(page.scripts) == len(clean.scripts)
-    assert page.loads == clean.loads
-    assert f"cat, {EVIL}" in page.text
+    assert set(page.loads) <= set(clean.loads)
+    shown = EVIL.replace("\u202e", "\ufffd")
+    assert f"cat, {shown}" in page.text
+    assert any(f"cat{shown}" in alt for alt in page.alts)
+    assert "\u202e" not in page.text + "".join(page.alts)
     assert "<" not in page.scripts[0][1]  # the figures' JSON cannot end its element
     json.loads(page.scripts[0][1])
 
@@ -124,7 +144,7 @@ def test_figures_cannot_end_their_element_whatever_plotly_escapes() -> None:
         id = "a"
         figure = SimpleNamespace(to_json=lambda: json.dumps({"name": EVIL}))
 
-    text = _embed([SimpleNamespace(all_panels=[Drawn])])
+    text = _embed([SimpleNamespace(all_panels=lambda: [Drawn])])
     assert "<" not in text
     assert json.loads(text) == {"a": {"name": EVIL}}
 

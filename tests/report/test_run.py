@@ -23,8 +23,14 @@ def test_the_loss_of_training_and_validation_stands_in_the_nll_column(single_run
     single_run["summary"]["train"] = {"loss": 0.0495, "error": 0.0}
     assert run_view(single_run)["splits"][0] == (
         "training (a part)",
-        {"error": "0.00\xa0%", "nll": "0.050", "ece": "–"},
+        {"error": "0.00\xa0%", "balanced_error": "–", "nll": "0.050", "ece": "–"},
     )
+
+
+def test_the_balanced_error_has_a_column_where_it_is_known(single_run: dict[str, Any]) -> None:
+    assert "Balanced error" not in render(single_run)
+    single_run["summary"]["test"]["balanced_error"] = 0.1234
+    assert 'data-label="Balanced error">12.34\xa0%' in render(single_run)
 
 
 def test_a_run_has_no_faint_runs_to_explain(single_run: dict[str, Any]) -> None:

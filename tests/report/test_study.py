@@ -68,6 +68,58 @@ def test_a_study_judged_by_nll_shows_nats(study: dict[str, Any]) -> None:
     assert "Difference in test loss (NLL) to none" in text
 
 
+def test_a_study_judged_by_the_balanced_error_is_in_percent(study: dict[str, Any]) -> None:
+    study["metric"] = "balanced-error"
+    study["policies"][2]["metrics"]["balanced_error"] = {"mean": 0.0777, "low": 0.07, "high": 0.09}
+    page = render(study)
+    text = words(page)
+    assert "Difference in balanced test error to none" in text
+    assert "in balanced error" in text
+    assert "−3.12\xa0pp" in text
+    assert re.search(r'data-label="Balanced error" class="main">7.77\xa0%', page)
+    assert next(tile["head"] for tile in study_view(study)["tiles"]) == "balanced test error"
+    assert "7.00 to 9.00" in text
+
+
+def test_the_balanced_error_has_a_column_only_where_it_is_known(study: dict[str, Any]) -> None:
+    assert "Balanced error" in words(render(study))
+    for policy in study["policies"]:
+        del policy["metrics"]["balanced_error"]
+    assert "Balanced error" not in words(render(study))
+
+
+def test_what_makes_the_test_pictures_doubtful_is_said(study: dict[str, Any]) -> None:
+    clean = words(render(study))
+    study["data"].update(duplicates=3, skipped=1)
+    study["look_count"] = 4
+    text = words(render(study))
+    for part in ("3 test pictures are byte for byte", "1 file is skipped", "looked at 4 times"):
+        assert part in text
+        assert part not in clean
+    study["look_count"] = 1
+    assert "looked at" not in words(render(study))
+
+
+def test_folds_are_told_from_seeds(study: dict[str, Any]) -> None:
+    study["folds"] = {"k": 5, "repetitions": 2}
+    for place, run in enumerate(study["runs"]):
+        run["fold"] = f"{place % 5 + 1}/5"
+    text = words(render(study))
+    for part in (
+        "Results on each of 5 folds in turn",
+        "15 runs, 5 folds × 2 repetitions",
+        "one of 5 folds, 2 times",
+        "Nadeau and Bengio 2003",
+        "2/5",
+    ):
+        assert part in text
+    assert "5 seeds a policy" not in text
+
+
+def test_long_policies_break_after_their_commas(study: dict[str, Any]) -> None:
+    assert "input=0.1,<wbr>conv[0]=0.25,<wbr>conv[1]=0.25,<wbr>fc=0.5 lowers the test error" in render(study)
+
+
 def test_what_narrows_the_interval_is_said(study: dict[str, Any]) -> None:
     assert "a larger test set would narrow it most" in words(render(study))
     for policy in study["policies"][1:]:

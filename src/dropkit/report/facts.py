@@ -64,4 +64,48 @@ def page_facts(record: Mapping[str, Any]) -> dict[str, Any]:
 def tested_on(record: Mapping[str, Any]) -> str:
     """Return how many test pictures the numbers stand on."""
     count = (record.get("data") or {}).get("test")
+    folds = (record.get("folds") or {}).get("k")
+    if folds:
+        return f"each of {folds} folds in turn"
     return plural(count, "test picture") if isinstance(count, int) else "the test pictures"
+
+
+def cautions(record: Mapping[str, Any]) -> list[str]:
+    """Return what a reader must know about the test pictures before believing the numbers."""
+    data = record.get("data") or {}
+    found = []
+    if folds := record.get("folds"):
+        repeated = f", {plural(folds['repetitions'], 'time')}" if (folds.get("repetitions") or 1) > 1 else ""
+        found.append(
+            f"Cross-validation: every picture is a test picture in one of {folds.get('k')} folds{repeated}. The "
+            "intervals allow for the training pictures that the folds share (corrected resampled t-test, Nadeau and "
+            "Bengio 2003)."
+        )
+    if _count(data, "duplicates"):
+        found.append(
+            f"{_are(data['duplicates'], 'test picture')} byte for byte the same as a training picture: new pictures "
+            "will be harder than these numbers say."
+        )
+    if _count(data, "skipped"):
+        found.append(
+            f"{_are(data['skipped'], 'file')} skipped: no picture could be read from {_them(data['skipped'])}."
+        )
+    if _count(record, "look_count") > 1:
+        found.append(
+            f"These test pictures were looked at {record['look_count']} times in this study: the more often, the more "
+            "a good result owes to chance."
+        )
+    return found
+
+
+def _count(values: Mapping[str, Any], key: str) -> int:
+    value = values.get(key)
+    return value if isinstance(value, int) else 0
+
+
+def _are(count: int, noun: str) -> str:
+    return f"{plural(count, noun)} {'is' if count == 1 else 'are'}"
+
+
+def _them(count: int) -> str:
+    return "it" if count == 1 else "them"

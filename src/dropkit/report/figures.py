@@ -1,37 +1,16 @@
 """The page's figures, as plotly figures: differences with intervals, learning curves, the gap."""
 
-import html
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
+from dropkit.report.canvas import dress, trimmed
 from dropkit.report.curves import Curve, PolicyCurves
+from dropkit.report.names import label
 from dropkit.report.numbers import difference, finite, in_nats, interval
-from dropkit.report.palette import BETTER, GRID, INK, faint
-
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
-
-def label(text: str, width: int = 40) -> str:
-    """Return a user's text for plotly, which reads a subset of HTML: escaped, and broken into lines.
-
-    Lines end after a comma or a space where they can, as the items of a policy do.
-
-    >>> label("a<b"), label("conv=0.25,fc=0.5", width=12)
-    ('a&lt;b', 'conv=0.25,<br>fc=0.5')
-    """
-    lines = [""]
-    for word in re.split(r"(?<=[,\s])", text):
-        for piece in (word[start : start + width] for start in range(0, len(word), width)):
-            if len(lines[-1]) + len(piece) <= width:
-                lines[-1] += piece
-            else:
-                lines.append(piece)
-    return "<br>".join(html.escape(line.strip()) for line in lines if line.strip())
-
+from dropkit.report.palette import BETTER, INK, faint
 
 # ---------------------------------------------------------------- differences
 
@@ -42,7 +21,7 @@ def forest(rows: Sequence[Mapping[str, Any]], metric: str) -> go.Figure | None:
     Args:
         rows: `name`, `colour`, `difference`, `low`, `high` (fractions, or nats for `nll`); the first
             is drawn at the top.
-        metric: `error` or `nll`.
+        metric: `error`, `balanced-error` or `nll`.
     """
     scale = 1.0 if in_nats(metric) else 100.0
     known = [(scale * value, row) for row in rows if (value := finite(row.get("difference"))) is not None]
@@ -68,7 +47,7 @@ def forest(rows: Sequence[Mapping[str, Any]], metric: str) -> go.Figure | None:
     _mark_sides(figure, low)
     unit = "nats" if in_nats(metric) else "percentage points"
     above, row_height = 16 * lines + 18, 16 * lines + 42
-    _dress(figure, height=row_height * (len(known) - 1) + above + 24 + 30 + 54, top=30)
+    dress(figure, height=row_height * (len(known) - 1) + above + 24 + 30 + 54, top=30)
     figure.update_xaxes(range=[low, high], title_text=f"difference ({unit})", zeroline=False)
     figure.update_yaxes(range=[-24 / row_height, len(known) - 1 + above / row_height], visible=False, fixedrange=True)
     return figure
@@ -96,7 +75,7 @@ def _interval_trace(value: float, row: Mapping[str, Any], position: int, scale: 
             "color": row["colour"],
         }
     return go.Scatter(
-        x=[_short(value)],
+        x=[trimmed(value)],
         y=[position],
         error_x=bars,
         mode="markers",
@@ -157,8 +136,8 @@ def learning(
         line = {"color": policy.colour, "width": 2.6, "dash": dash}
         figure.add_trace(_mean_line(policy.mean(kind), name, line, quantity))
     figure.add_trace(_best_points(policy, validation))
-    _mark_best(figure, policy)
-    _dress(figure, height=290, top=34)
+    _mark_best(figure, policy, last_epoch)
+    dress(figure, height=290, top=34)
     _epoch_axes(figure, last_epoch, limits, "loss (nats)" if quantity == "loss" else "error (%)")
     return figure
 
@@ -175,9 +154,9 @@ def gap(policies: Sequence[PolicyCurves], *, last_epoch: int, limits: tuple[floa
         if value is not None:
             marker = {"size": 11, "color": policy.colour, "line": {"color": "white", "width": 2}}
             figure.add_trace(
-                go.Scatter(x=[policy.best_epoch], y=[_short(value)], mode="markers", marker=marker, hoverinfo="skip")
+                go.Scatter(x=[policy.best_epoch], y=[trimmed(value)], mode="markers", marker=marker, hoverinfo="skip")
             )
-    _dress(figure, height=370, top=14)
+    dress(figure, height=370, top=14)
     figure.add_hline(y=0, line={"color": INK, "width": 1})
     _epoch_axes(figure, last_epoch, limits, "validation − training loss (nats)")
     return figure
@@ -211,7 +190,7 @@ def _run_lines(policy: PolicyCurves, kind: str, dash: str, alpha: float = 0.36) 
     values: list[float | None] = []
     for trace in policy.traces:
         epochs += [*trace.curves[kind], None]
-        values += [*map(_short, trace.curves[kind].values()), None]
+        values += [*map(trimmed, trace.curves[kind].values()), None]
     line = {"color": faint(policy.colour, alpha), "width": 1, "dash": dash}
     return go.Scatter(x=epochs, y=values, mode="lines", line=line, hoverinfo="skip", showlegend=False)
 
@@ -221,7 +200,7 @@ def _mean_line(mean: Curve, name: str, line: dict[str, Any], quantity: str) -> g
     form = "%{y:.3f} nats" if quantity == "loss" else "%{y:.2f} %"
     return go.Scatter(
         x=list(mean),
-        y=[_short(value) for value in mean.values()],
+        y=[trimmed(value) for value in mean.values()],
         mode="lines" if known > 1 else "markers",  # a line of one point cannot be seen
         line=line,
         marker={"color": line["color"], "size": 8},
@@ -240,7 +219,7 @@ def _best_points(policy: PolicyCurves, kind: str) -> go.Scatter:
     ]
     return go.Scatter(
         x=[epoch for epoch, _ in points],
-        y=[_short(value) for _, value in points],
+        y=[trimmed(value) for _, value in points],
         mode="markers",
         marker={"symbol": "circle-open", "size": 8, "color": policy.colour, "line": {"width": 1.5}},
         hoverinfo="skip",
@@ -248,10 +227,11 @@ def _best_points(policy: PolicyCurves, kind: str) -> go.Scatter:
     )
 
 
-def _mark_best(figure: go.Figure, policy: PolicyCurves) -> None:
+def _mark_best(figure: go.Figure, policy: PolicyCurves, last_epoch: int) -> None:
     """A vertical line at the median best epoch, named above the frame."""
     if policy.best_epoch is None:
         return
+    place = policy.best_epoch / max(last_epoch, 1)
     several = len(policy.counted) > 1
     figure.add_vline(x=policy.best_epoch, line={"color": INK, "width": 1, "dash": "dash"})
     figure.add_annotation(
@@ -262,8 +242,8 @@ def _mark_best(figure: go.Figure, policy: PolicyCurves) -> None:
         yanchor="bottom",
         showarrow=False,
         font_size=11,
-        # the label stays inside the frame and clear of the axis title at the upper left
-        xanchor="left" if policy.best_epoch < 0.6 * max(policy.length, 1) else "right",
+        # the label stays inside the frame, on a phone too
+        xanchor="left" if place < 0.36 else "right" if place > 0.64 else "center",
     )
 
 
@@ -278,27 +258,3 @@ def _epoch_axes(figure: go.Figure, last_epoch: int, y: tuple[float, float], y_ti
     )
     figure.update_yaxes(range=list(y), title_text=y_title)
     figure.update_layout(hovermode="x unified")
-
-
-def _dress(figure: go.Figure, *, height: int, top: int) -> None:
-    """One calm look: the page's background shows through, thin grid, ink that suits light and dark."""
-    figure.update_layout(
-        template=go.layout.Template(),
-        height=height,
-        margin={"l": 8, "r": 12, "t": top, "b": 8},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": FONT, "size": 12.5, "color": INK},
-        hoverlabel={"font": {"family": FONT, "size": 12.5}},
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": INK, "activecolor": "#0072B2"},
-        showlegend=False,
-    )
-    axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True, "title_standoff": 10}
-    axis |= {"title_font_size": 12.5}
-    figure.update_xaxes(**axis, nticks=7)
-    figure.update_yaxes(**axis, nticks=6)
-
-
-def _short(value: float | None) -> float | None:
-    """Five digits are more than a figure shows, and keep the page small."""
-    return None if value is None else float(f"{value:.5g}")

@@ -42,19 +42,19 @@ def decimals(value: Any, places: int = 3, *, sign: bool = False) -> str:
     return f"{mark}{abs(rounded):.{places}f}"
 
 
-def percent(value: Any) -> str:
+def percent(value: Any, places: int = 2) -> str:
     """Return a fraction as percent.
 
-    >>> percent(0.01234)
-    '1.23\\xa0%'
+    >>> percent(0.01234), percent(0.01234, 1)
+    ('1.23\\xa0%', '1.2\\xa0%')
     """
     number = finite(value)
-    return DASH if number is None else f"{decimals(100 * number, 2)}\u00a0%"
+    return DASH if number is None else f"{decimals(100 * number, places)}\u00a0%"
 
 
 def quantity(value: Any, metric: str) -> str:
-    """Return a value: `error` as percent; `nll`, `gap` (nats) and `ece` (a fraction) plainly."""
-    return percent(value) if metric == "error" else decimals(value)
+    """Return a value: an error as percent; `nll`, `gap` (nats) and `ece` (a fraction) plainly."""
+    return percent(value) if in_percent(metric) else decimals(value)
 
 
 def difference(value: Any, metric: str) -> str:
@@ -80,7 +80,7 @@ def interval(low: Any, high: Any, metric: str, *, sign: bool = False) -> str:
     bounds = finite(low), finite(high)
     if bounds[0] is None or bounds[1] is None:
         return ""
-    scale, places = (100, 2) if metric == "error" else (1, 3)
+    scale, places = (100, 2) if in_percent(metric) else (1, 3)
     first, last = (decimals(scale * bound, places, sign=sign) for bound in bounds if bound is not None)
     return f"{first} to {last}"
 
@@ -88,6 +88,24 @@ def interval(low: Any, high: Any, metric: str, *, sign: bool = False) -> str:
 def in_nats(metric: str) -> bool:
     """Whether the metric is a loss in nats; otherwise it is a fraction."""
     return metric in {"nll", "gap", "loss"}
+
+
+def in_percent(metric: str) -> bool:
+    """Whether the metric is a fraction that is written as percent: the errors and the recall are, the ECE is not.
+
+    >>> in_percent("error"), in_percent("balanced-error"), in_percent("ece")
+    (True, True, False)
+    """
+    return metric.replace("-", "_") in {"error", "balanced_error", "recall"}
+
+
+def metric_name(metric: str) -> str:
+    """Return the words for a study's metric, measured on the test pictures.
+
+    >>> metric_name("balanced-error")
+    'balanced test error'
+    """
+    return {"nll": "test loss (NLL)", "balanced-error": "balanced test error"}.get(metric, "test error")
 
 
 def p_value(value: Any) -> str:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from dropkit.errors import DropkitError, unknown
 from dropkit.files import make_folder, write_atomic
+from dropkit.report.names import plain
 from dropkit.report.run import run_view
 from dropkit.report.study import study_view
 
@@ -74,7 +75,7 @@ def render(record: Mapping[str, Any]) -> str:
 
 def _embed(blocks: Any) -> Markup:
     """Return the figures as JSON that no name inside it can end: `<`, `>` and `&` are written as escapes."""
-    drawn = (f'"{panel.id}":{panel.figure.to_json()}' for block in blocks for panel in block.all_panels)
+    drawn = (f'"{panel.id}":{panel.figure.to_json()}' for block in blocks for panel in block.all_panels())
     text = "{" + ",\n".join(drawn) + "}"
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -103,13 +104,26 @@ def _plotly() -> Markup:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("dropkit.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_written,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["prose"] = _prose
+    return environment
+
+
+def _written(value: Any) -> Any:
+    """What the template writes, whatever it is: no name may turn the direction of the text around it."""
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _prose(text: str) -> Markup:
+    """A sentence that may hold a policy: a long one breaks after its commas, not in the middle of an item."""
+    return Markup(escape(plain(text)).replace(",", Markup(",<wbr>")))
 
 
 def _resource(name: str) -> str:

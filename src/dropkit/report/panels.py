@@ -1,13 +1,11 @@
-"""The figures of a page with the words around them: title, what it means, what it stands on."""
+"""What a page's sections are made of: figures, pictures, lists, tables, and the words around them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from dropkit.report import curves, figures
-from dropkit.report.curves import PolicyCurves
-from dropkit.report.numbers import plural
+from dropkit.report.images import Png
 
 
 @dataclass(frozen=True)
@@ -20,6 +18,8 @@ class Panel:
     title: str = ""
     colour: str = ""
     note: str = ""
+    caption: str = ""
+    square: bool = False
 
     @property
     def height(self) -> int:
@@ -28,74 +28,94 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Shot:
+    """A picture and what was said of it."""
+
+    image: Png
+    id: str
+    alt: str
+    truth: str
+    answers: "Sequence[Answer]"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A network's answer to one picture."""
+
+    predicted: str
+    confidence: str
+    right: bool
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A drawn picture with a policy's name over it."""
+
+    image: Png
+    alt: str
+    width: int
+    title: str = ""
+    colour: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A short list with a heading."""
+
+    title: str
+    items: Sequence[tuple[str, str]]
+    """Pairs of what is said and the number behind it."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table behind a click: every number of a figure, for those who want to read or to hear it."""
+
+    summary: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Pane:
+    """What stands under one tab, or in a section without tabs."""
+
+    id: str = ""
+    tab: str = ""
+    colour: str = ""
+    panels: Sequence[Panel] = ()
+    shots: Sequence[Shot] = ()
+    images: Sequence[Image] = ()
+    listing: Listing | None = None
+    columns: int = 0
+    """How many panels stand beside each other: 0 for as many as fit, 1, or 2 where there is room."""
+
+
+@dataclass(frozen=True)
 class Block:
-    """A titled section of one or more panels."""
+    """A titled section: what was found, what it means, the panes, and what they stand on."""
 
     id: str
     title: str
     meaning: str
-    panels: Sequence[Panel] = ()
-    tabs: Sequence[tuple[str, Sequence[Panel]]] = ()
+    panes: Sequence[Pane]
+    finding: str = ""
     legend: str = ""
-    notes: Sequence[str] = field(default_factory=list)
+    named: Sequence[tuple[str, str]] = ()
+    """Name and colour of the policies that the legend tells apart."""
+    table: Table | None = None
+    notes: Sequence[str] = ()
+    nav: str = ""
+    """The word for the section in the page's list of contents; the title where none is given."""
 
     @property
-    def all_panels(self) -> list[Panel]:
-        """Every panel, whichever tab it is on."""
-        return [*self.panels, *(panel for _, tab in self.tabs for panel in tab)]
+    def short_title(self) -> str:
+        """The section's name in the list of contents."""
+        return self.nav or self.title
 
-
-def learning_block(policies: Sequence[PolicyCurves], counts: str) -> Block | None:
-    """Return the learning curves, loss and error as tabs; None where no run recorded an epoch."""
-    shown = [policy for policy in policies if policy.traces]
-    if not shown:
-        return None
-    tabs = [(word, _learning_panels(shown, policies[0], word)) for word in ("loss", "error")]
-    return Block(
-        id="learning",
-        title="Learning curves",
-        meaning="Both curves should fall together. The further the validation curve stands above the "
-        "training curve, the more the network overfits: it learns the training pictures by heart.",
-        tabs=tabs,
-        legend="learning" if any(len(policy.traces) > 1 for policy in shown) else "learning-one",
-        notes=[f"{counts} Both curves are measured without dropout.", *curves.remarks(shown)],
-    )
-
-
-def _learning_panels(shown: Sequence[PolicyCurves], first: PolicyCurves, word: str) -> list[Panel]:
-    limits = figures.limits(shown, (f"train_{word}", f"val_{word}"))
-    last = max(policy.length for policy in shown)
-    panels = []
-    for index, policy in enumerate(shown):
-        reference = first if first.traces and policy is not first else None
-        drawn = figures.learning(policy, word, last_epoch=last, limits=limits, reference=reference)
-        panels.append(
-            Panel(
-                id=f"learning-{word}-{index}",
-                figure=drawn,
-                title=policy.name,
-                colour=policy.colour,
-                note=plural(len(policy.traces), "run"),
-                description=f"Training and validation {word} over the epochs, {policy.name}",
-            )
-        )
-    return panels
-
-
-def gap_block(policies: Sequence[PolicyCurves], counts: str) -> Block | None:
-    """Return the gap between validation and training loss; None where no run recorded one."""
-    shown = [p for p in policies if any(value is not None for value in p.mean("gap").values())]
-    if not shown:
-        return None
-    limits = figures.limits(shown, ("gap",))
-    drawn = figures.gap(shown, last_epoch=max(policy.length for policy in shown), limits=limits)
-    return Block(
-        id="gap",
-        title="The gap",
-        meaning="Validation loss minus training loss. Near zero the network does as well on new pictures "
-        "as on those it learned from; a line that climbs is a network that overfits more and more. A "
-        "small gap alone is no merit: a network that has learned nothing has none.",
-        panels=[Panel(id="gap-figure", figure=drawn, description="The gap over the epochs, one line a policy")],
-        legend="gap",
-        notes=[f"{counts} The point on each line marks its best epoch.", *curves.remarks(shown)],
-    )
+    def all_panels(self) -> Iterator[Panel]:
+        """Yield every panel, whichever tab it is on."""
+        for pane in self.panes:
+            yield from pane.panels

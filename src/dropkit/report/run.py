@@ -5,8 +5,9 @@ from typing import Any
 
 from dropkit.report import numbers, palette
 from dropkit.report.curves import diverged, read_policy
-from dropkit.report.facts import page_facts, tested_on, text
-from dropkit.report.panels import gap_block, learning_block
+from dropkit.report.facts import cautions, page_facts, tested_on, text
+from dropkit.report.sections import detail_blocks
+from dropkit.report.training import gap_block, learning_block
 
 SPLITS = (("train", "training (a part)"), ("val", "validation"), ("test", "test"))
 
@@ -19,6 +20,7 @@ def run_view(record: Mapping[str, Any]) -> dict[str, Any]:
     blocks = [learning_block(lines, "n = 1 run."), gap_block(lines, "n = 1 run.")]
     error = numbers.percent((summary.get("test") or {}).get("error"))
     failed = diverged(record)
+    balanced = any((summary.get(key) or {}).get("balanced_error") is not None for key, _ in SPLITS)
     return {
         **page_facts(record),
         "title": f"{text((record.get('data') or {}).get('name'))}: one run with {policy}",
@@ -32,8 +34,9 @@ def run_view(record: Mapping[str, Any]) -> dict[str, Any]:
         "tested_on": tested_on(record),
         "tiles": _tiles(summary),
         "splits": [(word, _split_row(summary.get(key) or {})) for key, word in SPLITS],
-        "blocks": [block for block in blocks if block is not None],
-        "legend": [(policy, palette.colour(1))],
+        "balanced": balanced,
+        "cautions": cautions(record),
+        "blocks": [*(block for block in blocks if block is not None), *detail_blocks(record)],
     }
 
 
@@ -67,6 +70,7 @@ def _tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
 def _split_row(values: Mapping[str, Any]) -> dict[str, str]:
     return {
         "error": numbers.percent(values.get("error")),
+        "balanced_error": numbers.percent(values.get("balanced_error")),
         "nll": numbers.decimals(values.get("nll", values.get("loss"))),  # the same: cross-entropy in nats
         "ece": numbers.decimals(values.get("ece")),
     }

@@ -6,8 +6,11 @@ from typing import Any
 from dropkit.errors import DropkitError
 from dropkit.report import figures, numbers, palette
 from dropkit.report.curves import read_policy
-from dropkit.report.facts import page_facts, tested_on, text
-from dropkit.report.panels import Block, Panel, gap_block, learning_block
+from dropkit.report.facts import cautions, page_facts, tested_on, text
+from dropkit.report.panels import Block, Pane, Panel
+from dropkit.report.rates import rates_block
+from dropkit.report.sections import detail_blocks
+from dropkit.report.training import gap_block, learning_block
 
 VERDICTS = {
     "helps": "helps",
@@ -16,7 +19,8 @@ VERDICTS = {
     "undertrained": "undertrained",
     "diverged": "diverged",
 }
-METRICS = ("error", "nll", "ece", "gap")
+METRICS = ("error", "balanced_error", "nll", "ece", "gap")
+JUDGED_BY = ("error", "balanced-error", "nll")
 
 
 def study_view(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,8 +32,9 @@ def study_view(record: Mapping[str, Any]) -> dict[str, Any]:
     policies = record.get("policies") or []
     if not policies:
         raise DropkitError("the record of a study must list its 'policies', but it has none: give a study.json")
-    metric = "nll" if record.get("metric") == "nll" else "error"
-    rows = [_row(policy, index, metric, record) for index, policy in enumerate(policies)]
+    metric = record["metric"] if record.get("metric") in JUDGED_BY else "error"
+    colours = palette.policy_colours(record)
+    rows = [_row(policy, colour, metric, record) for policy, colour in zip(policies, colours, strict=True)]
     advice = str((record.get("recommendation") or {}).get("sentence") or "")
     answer, rest = headline(str(record.get("verdict") or "The study has no verdict."))
     return {
@@ -40,13 +45,15 @@ def study_view(record: Mapping[str, Any]) -> dict[str, Any]:
         "rest": rest.replace(advice, "").strip(),  # it stands in full size below
         "recommendation": record.get("recommendation") or None,
         "tiles": _tiles(record, policies, rows, metric),
-        "metric": metric,
+        "columns": _columns(rows, metric),
+        "main": _key(metric),
+        "metric_word": {"nll": "NLL", "balanced-error": "balanced error"}.get(metric, metric),
         "rows": rows,
         "intervals": any(value["bounds"] for row in rows for value in row["metrics"].values()),
-        "legend": [(row["name"], row["colour"]) for row in rows],
+        "cautions": cautions(record),
         "runs": [_run_row(run) for run in record.get("runs") or ()],
         "tested_on": tested_on(record),
-        "blocks": [block for block in _blocks(record, policies, metric) if block is not None],
+        "blocks": _blocks(record, policies, metric),
         "compared": len(policies) > 1,
     }
 
@@ -64,12 +71,12 @@ def headline(paragraph: str) -> tuple[str, str]:
     return paragraph.strip(), ""
 
 
-def _row(policy: Mapping[str, Any], index: int, metric: str, record: Mapping[str, Any]) -> dict[str, Any]:
+def _row(policy: Mapping[str, Any], colour: str, metric: str, record: Mapping[str, Any]) -> dict[str, Any]:
     verdict = policy.get("verdict") or {}
     recommended = (record.get("recommendation") or {}).get("policy") if _decided(record) else None
     return {
         "name": str(policy.get("name", "")),
-        "colour": palette.colour(index),
+        "colour": colour,
         "recommended": recommended is not None and recommended == policy.get("name"),
         "n": numbers.whole(policy.get("n")),
         "diverged": policy.get("diverged") or 0,
@@ -90,6 +97,18 @@ def _decided(record: Mapping[str, Any]) -> bool:
     """Whether any policy was shown to help or hurt: else keeping the first is a default, no recommendation."""
     kinds = {(policy.get("verdict") or {}).get("kind") for policy in record["policies"]}
     return bool(kinds & {"helps", "hurts"})
+
+
+def _key(metric: str) -> str:
+    """The name under which a record's rows hold the study's metric."""
+    return metric.replace("-", "_")
+
+
+def _columns(rows: Sequence[dict[str, Any]], metric: str) -> list[tuple[str, str]]:
+    """Return the table's columns; the balanced error only where a row has one."""
+    heads = {"error": "Error", "balanced_error": "Balanced error", "nll": "NLL", "ece": "ECE", "gap": "Gap"}
+    known = any(row["metrics"]["balanced_error"]["mean"] != numbers.DASH for row in rows)
+    return [(key, head) for key, head in heads.items() if key != "balanced_error" or known or key == _key(metric)]
 
 
 def _metric(policy: Mapping[str, Any], name: str) -> dict[str, str]:
@@ -131,7 +150,7 @@ def _tiles(
     metric: str,
 ) -> list[dict[str, str]]:
     """The key figures: the first policy, the one to look at, their difference, the training time."""
-    word = "test loss (NLL)" if metric == "nll" else "test error"
+    word = numbers.metric_name(metric)
     rival = _rival(policies, rows, metric)
     tiles = [_value_tile(rows[0], metric, word)]
     if rival is not None:
@@ -139,7 +158,7 @@ def _tiles(
         foot = f"{rival['bounds']} (95\u00a0% interval)" if rival["bounds"] else ""
         tiles.append({"head": "difference", "name": "", "value": rival["difference"], "foot": foot, "colour": ""})
     runs = numbers.plural(len(record.get("runs") or ()), "run")
-    seeds = numbers.plural(len(record.get("seeds") or ()), "seed")
+    seeds = _repeats(record)
     took = numbers.duration(record.get("seconds"))
     tiles.append({"head": "training time, summed", "name": "", "value": took, "foot": f"{runs}, {seeds}", "colour": ""})
     return tiles
@@ -151,13 +170,13 @@ def _rival(policies: Sequence[Mapping[str, Any]], rows: Sequence[dict[str, Any]]
     means = [
         (mean, index)
         for index, policy in enumerate(policies[1:], start=1)
-        if (mean := numbers.finite(((policy.get("metrics") or {}).get(metric) or {}).get("mean"))) is not None
+        if (mean := numbers.finite(((policy.get("metrics") or {}).get(_key(metric)) or {}).get("mean"))) is not None
     ]
     return chosen or (rows[min(means)[1]] if means else None)
 
 
 def _value_tile(row: Mapping[str, Any], metric: str, word: str) -> dict[str, str]:
-    value = row["metrics"][metric]
+    value = row["metrics"][_key(metric)]
     foot = f"{value['bounds']} (95\u00a0% interval)" if value["bounds"] else ""
     return {"head": word, "name": row["name"], "value": value["mean"], "foot": foot, "colour": row["colour"]}
 
@@ -168,6 +187,7 @@ def _run_row(run: Mapping[str, Any]) -> dict[str, str]:
     return {
         "policy": str(run.get("policy", "")),
         "seed": text(run.get("seed")),
+        "fold": str(run.get("fold") or ""),
         "status": text(run.get("status")),
         "best": numbers.whole(summary.get("best_epoch")),
         "epochs": numbers.whole(summary.get("epochs")),
@@ -180,20 +200,35 @@ def _run_row(run: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _blocks(record: Mapping[str, Any], policies: Sequence[Mapping[str, Any]], metric: str) -> list[Block | None]:
+def _blocks(record: Mapping[str, Any], policies: Sequence[Mapping[str, Any]], metric: str) -> list[Block]:
     runs = record.get("runs") or ()
     lines = [
         read_policy(
             str(policy.get("name", "")),
-            palette.colour(index),
+            colour,
             [run for run in runs if run.get("policy") == policy.get("name")],
         )
-        for index, policy in enumerate(policies)
+        for policy, colour in zip(policies, palette.policy_colours(record), strict=True)
     ]
     total = sum(len(policy.traces) for policy in lines)
-    seeds = numbers.plural(len(record.get("seeds") or ()), "seed")
-    counts = f"n = {numbers.plural(total, 'run')}, {seeds} a policy."
-    return [_forest_block(record, policies, metric), learning_block(lines, counts), gap_block(lines, counts)]
+    counts = f"n = {numbers.plural(total, 'run')}, {_repeats(record)} a policy."
+    blocks = [
+        _forest_block(record, policies, metric),
+        learning_block(lines, counts),
+        gap_block(lines, counts),
+        rates_block(record),
+    ]
+    return [*(block for block in blocks if block is not None), *detail_blocks(record)]
+
+
+def _repeats(record: Mapping[str, Any]) -> str:
+    """What a policy's runs differ in: seeds, or the folds of a cross-validation."""
+    folds = record.get("folds") or {}
+    if not folds:
+        return numbers.plural(len(record.get("seeds") or ()), "seed")
+    repetitions = folds.get("repetitions") or 1
+    times = f" × {numbers.plural(repetitions, 'repetition')}" if repetitions > 1 else ""
+    return numbers.plural(folds.get("k") or 0, "fold") + times
 
 
 def _forest_block(record: Mapping[str, Any], policies: Sequence[Mapping[str, Any]], metric: str) -> Block | None:
@@ -201,25 +236,27 @@ def _forest_block(record: Mapping[str, Any], policies: Sequence[Mapping[str, Any
         {
             **(policy.get("verdict") or {}),
             "name": str(policy.get("name", "")),
-            "colour": palette.colour(index),
+            "colour": colour,
         }
-        for index, policy in enumerate(policies)
+        for policy, colour in zip(policies, palette.policy_colours(record), strict=True)
     ]
     drawn = figures.forest(rows[1:], metric)
     if drawn is None:
         return None
-    word = "test loss (NLL)" if metric == "nll" else "test error"
+    word = numbers.metric_name(metric)
     sizes = {numbers.whole(policy.get("n")) for policy in policies}
     each = ", ".join(
         f"{row['name']} {numbers.whole(policy.get('n'))}" for row, policy in zip(rows, policies, strict=True)
     )
     counts = f"n = {sizes.pop()} runs a policy" if len(sizes) == 1 else f"n = runs a policy ({each})"
+    panel = Panel(id="forest", figure=drawn, description="Differences to the first policy with 95 % intervals")
     return Block(
         id="differences",
+        nav="Differences",
         title=f"Difference in {word} to {rows[0]['name']}",
         meaning="Each point is a policy's mean difference, each bar the range in which the true one "
         "plausibly lies (95\u00a0% interval). A bar that crosses the line at zero leaves open "
         "whether there is any difference.",
-        panels=[Panel(id="forest", figure=drawn, description="Differences to the first policy with 95 % intervals")],
+        panes=[Pane(panels=[panel], columns=1)],
         notes=[f"{counts}, on {tested_on(record)}."],
     )

@@ -9,7 +9,12 @@
     element.dataset.drawn = "yes";
     // a finger scrolls the page; only a mouse zooms by dragging
     figure.layout.dragmode = fine ? "zoom" : false;
-    if (figure.layout.hovermode === "x unified") figure.layout.xaxis.unifiedhovertitle = { text: "epoch %{x}" };
+    const axis = figure.layout.xaxis;
+    if (figure.layout.hovermode === "x unified") axis.unifiedhovertitle = { text: axis.title.text.split(" ")[0] + " %{x}" };
+    if ("square" in element.dataset) {
+      figure.layout.height = Math.min(figure.layout.height, element.clientWidth);
+      element.style.minHeight = figure.layout.height + "px";
+    }
     Plotly.newPlot(element, figure.data, figure.layout, {
       responsive: true,
       displaylogo: false,
@@ -19,7 +24,13 @@
     });
   };
   // a hidden figure has no width to draw into: it waits until its tab is chosen
-  const drawVisible = () => document.querySelectorAll(".figure").forEach((f) => f.closest("[hidden]") || draw(f));
+  const waiting = () => [...document.querySelectorAll(".figure:not([data-drawn])")].filter((f) => !f.closest("[hidden]"));
+  const drawVisible = () => waiting().forEach(draw);
+  // one figure at a time, so that the page can be scrolled and read from the start
+  const drawNext = () => {
+    const next = waiting()[0];
+    if (next) { draw(next); setTimeout(drawNext); } else document.body.dataset.figures = "drawn";
+  };
 
   const choose = (tab) => {
     for (const other of tab.parentElement.children) {
@@ -56,5 +67,23 @@
     });
   }
 
-  drawVisible();
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const theme = document.getElementById("theme");
+  const setTheme = (name) => {
+    document.documentElement.dataset.theme = name;
+    theme.textContent = name === "dark" ? "Light" : "Dark";
+    theme.setAttribute("aria-label", "Switch to the " + theme.textContent.toLowerCase() + " theme");
+  };
+  let chosenTheme = false;
+  const followSystem = () => chosenTheme || setTheme(dark.matches ? "dark" : "light");
+  dark.addEventListener("change", followSystem);
+  theme.addEventListener("click", () => {
+    chosenTheme = true;
+    setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+  });
+  followSystem();
+  theme.hidden = false;
+
+  addEventListener("beforeprint", drawVisible);
+  drawNext();
 })();
