@@ -21,3 +21,12 @@ def unknown(what: str, given: str, allowed: Iterable[str]) -> DropkitError:
     near = get_close_matches(given, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return DropkitError(f"unknown {what} {given!r}: allowed are {', '.join(names)}.{hint}")
+
+
+def missing_extra(what: str, extra: str) -> DropkitError:
+    """Return the error for a feature whose optional packages are not installed.
+
+    >>> print(missing_extra("--tensorboard", "tensorboard"))
+    --tensorboard needs packages that are not installed: pip install 'dropkit[tensorboard]'
+    """
+    return DropkitError(f"{what} needs packages that are not installed: pip install 'dropkit[{extra}]'")

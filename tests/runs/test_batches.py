@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from dropkit.data.pictures import Pictures
+from dropkit.data.split import Split
 from dropkit.runs.batches import Batches
-from dropkit.runs.pictures import Pictures
-from dropkit.runs.split import Split
 
 CPU = torch.device("cpu")
 

@@ -12,16 +12,20 @@ FAMILIES = {
     "adamw": lambda p: torch.optim.AdamW(p, lr=0.01),
     "sgd": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True),
     "plain sgd": lambda p: torch.optim.SGD(p, lr=0.01),
+    # These walk parameters and state as they lie in memory: another memory format would pair the wrong elements.
+    "fused adam": lambda p: torch.optim.Adam(p, lr=0.01, fused=True),
+    "fused sgd": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, fused=True),
 }
 
 
 def network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, 2))
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.Flatten(), nn.Linear(5 * 3 * 1, 2))
+    return model.to(memory_format=torch.channels_last)
 
 
 def step(model, optimizer, number):
-    x = torch.randn(7, 3, generator=torch.Generator().manual_seed(number))
+    x = torch.randn(7, 3, 5, 3, generator=torch.Generator().manual_seed(number))
     optimizer.zero_grad()
     model(x).square().mean().backward()
     optimizer.step()

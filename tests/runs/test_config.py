@@ -68,7 +68,9 @@ def test_the_same_options_give_the_same_folder_and_every_other_option_another():
 
 def test_where_and_how_fast_do_not_belong_to_the_identity():
     assert dataclasses.replace(DEFAULT, threads=1, device="cpu", out="x").identity() == DEFAULT.identity()
-    assert set(DEFAULT.identity()) == {field.name for field in dataclasses.fields(TrainConfig)} - HOW_FIELDS
+    changed = {"image_size": "7", "augment": "flip", "class_weights": "balanced", "group": "x", "on_bad_image": "skip"}
+    other = dataclasses.replace(DEFAULT, fold="1/3", **changed)
+    assert set(other.identity()) == {field.name for field in dataclasses.fields(TrainConfig)} - HOW_FIELDS
 
 
 @given(st.text(max_size=200))

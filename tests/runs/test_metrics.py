@@ -1,14 +1,15 @@
 """Metrics against torch's and scikit-learn's, against sums done by hand, and at the edges."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import log_loss, zero_one_loss
+from sklearn.metrics import balanced_accuracy_score, log_loss, recall_score, zero_one_loss
 
 from dropkit.errors import DropkitError
-from dropkit.runs.metrics import METRICS, ece, error, log_softmax, nll, per_picture, softmax
+from dropkit.runs.metrics import METRICS, balanced_error, ece, error, log_softmax, nll, per_picture, recall, softmax
 
 N, K = 211, 7
 
@@ -29,12 +30,12 @@ def test_they_are_torchs_and_scikit_learns(case):
 
 
 def test_the_mean_over_pictures_is_the_metric(case):
-    for metric, whole in (("error", error), ("nll", nll)):
+    for metric, whole in (("error", error), ("nll", nll), ("balanced-error", balanced_error)):
         values = per_picture(*case, metric)
         assert values.dtype == np.float64
         assert values.shape == (N,)
         assert values.mean() == whole(*case)
-    assert METRICS == ("error", "nll")
+    assert METRICS == ("error", "nll", "balanced-error")
 
 
 def test_softmax_sums_to_one_and_takes_logits_of_any_size():
@@ -107,3 +108,24 @@ def test_unknown_metrics_and_no_bins_are_refused(case):
         per_picture(*case, "nl")
     with pytest.raises(DropkitError, match="bins=0"):
         ece(*case, bins=0)
+
+
+def test_balanced_error_and_recall_are_scikit_learns(case):
+    z, y = case
+    y = np.where(y == 3, 4, y)  # a class without a picture
+    answers = z.argmax(axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn warns of answers that name the class without a picture
+        assert balanced_error(z, y) == pytest.approx(1 - balanced_accuracy_score(y, answers))
+    found = recall(z, y)
+    assert found[3] is None
+    others = [k for k in range(K) if k != 3]
+    expected = recall_score(y, answers, labels=others, average=None)
+    assert [found[k] for k in others] == pytest.approx(expected.tolist())
+
+
+def test_a_rare_class_counts_as_much_as_a_common_one():
+    z = np.array([[1.0, 0.0]] * 10)
+    y = np.array([0] * 9 + [1])
+    assert error(z, y) == pytest.approx(0.1)
+    assert balanced_error(z, y) == pytest.approx(0.5)

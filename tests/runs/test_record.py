@@ -1,8 +1,11 @@
 """A run's folder: a crash in the middle of a line, and configs that differ."""
 
+import dataclasses
+
 import pytest
 
 from dropkit.errors import DropkitError
+from dropkit.runs.config import TrainConfig
 from dropkit.runs.record import RunFolder, refuse_other_fields
 
 
@@ -42,3 +45,21 @@ def test_a_file_where_the_folder_should_be(tmp_path, short):
     (tmp_path / "run").write_text("")
     with pytest.raises(DropkitError, match="is a file: give a folder"):
         RunFolder(tmp_path / "run").require_same(short())
+
+
+def test_a_field_of_a_later_version_has_its_default_in_an_older_record(tmp_path):
+    config = TrainConfig(data="digits")
+    older = {
+        name: value for name, value in dataclasses.asdict(config).items() if name not in ("augment", "fold", "group")
+    }
+    refuse_other_fields("run", tmp_path, older, config.identity())
+    with pytest.raises(DropkitError, match="augment is None there and 'flip' here"):
+        refuse_other_fields("run", tmp_path, older, TrainConfig(data="digits", augment="flip").identity())
+    newer = {**older, "augment": "flip"}
+    with pytest.raises(DropkitError, match="augment is 'flip' there and None here"):
+        refuse_other_fields("run", tmp_path, newer, config.identity())
+
+
+def test_the_first_versions_folder_is_found_again():
+    assert str(TrainConfig(data="digits").folder()) == "runs/digits-cnn-fc=0.5-seed0-3959ab"
+    assert TrainConfig(data="digits", augment="flip").folder() != TrainConfig(data="digits").folder()

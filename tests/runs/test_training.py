@@ -28,6 +28,7 @@ FILES = {
     "model.safetensors",
     "test.safetensors",
     "summary.json",
+    "details.json",
     "report.html",
 }
 
@@ -64,6 +65,7 @@ def test_the_summary_is_what_the_kept_weights_give(short):
     figures = run.summary["test"]
     assert figures["error"] == error(stored.numpy(), labels.numpy())
     assert figures["nll"] == pytest.approx(nll(stored.numpy(), labels.numpy()))
+    assert figures["balanced_error"] == pytest.approx(1 - sum(figures["recall"]) / 10)
     best = min(run.epochs, key=lambda row: row["val_loss"])
     assert run.summary["best_epoch"] == best["epoch"]
     assert run.summary["gap"] == best["val_loss"] - best["train_loss"]
@@ -79,6 +81,7 @@ class StoppedError(Exception):
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_stopped_run_goes_on_to_the_same_bits(short, tmp_path, monkeypatch, where, optimizer):
     config = {"model": "cnn", "epochs": 4, "dropout": "conv=0.1,fc=0.5", "optimizer": optimizer}
+    config |= {"augment": "flip,crop", "class_weights": "balanced"}
     whole = train(short(**config, out=str(tmp_path / "whole")), progress=False)
     calls = {"before the metrics": "append_metrics", "after the checkpoint": "append_metrics"}
     with monkeypatch.context() as patch:

@@ -6,8 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dropkit.runs.pictures import Pictures
-from dropkit.runs.split import Split
+from dropkit.data.pictures import Pictures
+from dropkit.data.split import Split
+from dropkit.runs.augment import Augmentation
+
+PIECE = 1024  # pictures read at a time where all are looked at
 
 
 class Batches:
@@ -17,24 +20,51 @@ class Batches:
         pictures: all pictures.
         split: which of them are for training, validation and test.
         device: where they are kept and normalised.
+        augmentation: what training pictures go through; evaluation does not.
     """
 
-    def __init__(self, pictures: Pictures, split: Split, device: torch.device) -> None:
-        self.images = pictures.images.to(device)
+    def __init__(
+        self, pictures: Pictures, split: Split, device: torch.device, augmentation: Augmentation | None = None
+    ) -> None:
+        self.pictures = pictures
+        self.device = device
+        # What streams from disk is read batch by batch; all else is on the device from the start.
+        self.images = None if pictures.images is None else pictures.images.to(device)
         self.labels = pictures.labels.to(device)
+        self.augmentation = augmentation
         self.train = torch.from_numpy(split.train)
         self.val = torch.from_numpy(split.val)
         self.test = torch.from_numpy(split.test)
-        self.mean, self.inverse_std = (value.to(device) for value in _statistics(pictures.images, self.train))
+        self.mean, self.inverse_std = (value.to(device) for value in _statistics(pictures, self.train))
         # As large as the validation set, so that the gap compares two measurements of the same precision.
         chosen = np.random.default_rng([split.seed, len(split.train)]).permutation(len(split.train))
         self.train_probe = self.train[np.sort(chosen[: len(split.val)])]
 
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return normalised pictures, float32 [n, C, H, W] in channels-last memory format, and labels [n]."""
-        indices = indices.to(self.images.device)
-        x = self.images[indices].to(torch.float32).sub_(self.mean).mul_(self.inverse_std)
-        return x.contiguous(memory_format=torch.channels_last), self.labels[indices]
+        return self._normalised(self._raw(indices)), self.labels[indices.to(self.device)]
+
+    def read_to_train(self, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return pictures and labels as `read` does, the pictures augmented as they are in this epoch."""
+        if self.augmentation is None or self.augmentation.changes_nothing:
+            return self.read(indices)
+        changed = self.augmentation(self._raw(indices), indices, epoch=epoch)
+        return self._normalised(changed), self.labels[indices.to(self.device)]
+
+    def class_weights(self) -> Tensor:
+        """Return a weight for each class [K]: inversely proportional to its training pictures, 1 for equal classes."""
+        count = torch.bincount(self.pictures.labels[self.train], minlength=self.pictures.classes)
+        return (len(self.train) / (self.pictures.classes * count)).float().to(self.device)
+
+    def _raw(self, indices: Tensor) -> Tensor:
+        if self.images is None:
+            return self.pictures.read(indices).to(self.device)
+        return self.images[indices.to(self.device)]
+
+    def _normalised(self, raw: Tensor) -> Tensor:
+        # Rearranged while it is a quarter as large.
+        x = raw.contiguous(memory_format=torch.channels_last).to(torch.float32)
+        return x.sub_(self.mean).mul_(self.inverse_std)
 
     def steps(self, batch_size: int) -> int:
         """How many batches an epoch has."""
@@ -50,16 +80,16 @@ class Batches:
             yield self.train[order[step * batch_size : stop]]
 
 
-def _statistics(images: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
+def _statistics(pictures: Pictures, train: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and 1 / standard deviation of each channel [C, 1, 1] over the training pictures."""
+    # A histogram of the 256 possible values gives both exactly, without a float copy of the pictures.
+    counts = torch.zeros(pictures.shape[0], 256, dtype=torch.float64)
+    for part in train.split(PIECE):
+        for channel, values in enumerate(pictures.read(part).unbind(1)):
+            counts[channel] += torch.bincount(values.reshape(-1).to(torch.int64), minlength=256)
     values = torch.arange(256, dtype=torch.float64)
-    means, inverses = [], []
-    for channel in range(images.shape[1]):
-        # A histogram of the 256 possible values gives both exactly, without a float copy of the pictures.
-        counts = torch.bincount(images[train, channel].reshape(-1).to(torch.int64), minlength=256).double()
-        mean = (counts * values).sum() / counts.sum()
-        variance = (counts * (values - mean) ** 2).sum() / counts.sum()
-        means.append(mean)
-        inverses.append(1.0 / variance.sqrt() if variance > 0 else torch.ones(()))
-    shape = (len(means), 1, 1)
-    return torch.stack(means).float().view(shape), torch.stack(inverses).float().view(shape)
+    total = counts.sum(1)
+    mean = counts @ values / total
+    variance = (counts * (values - mean[:, None]) ** 2).sum(1) / total
+    inverse_std = torch.where(variance > 0, 1.0 / variance.sqrt(), 1.0)
+    return mean.float().view(-1, 1, 1), inverse_std.float().view(-1, 1, 1)

@@ -42,12 +42,20 @@ def load_checkpoint(
         group, name = key.split(".", 1)
         groups[group][name] = value
     model.load_state_dict(groups["model"])
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in groups["optimizer"].items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+        state.setdefault(int(index), {})[name] = _laid_out_as(parameters[int(index)], value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return groups["best"], json.loads(meta["progress"])
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return the value in the parameter's memory format: fused optimizers walk both as they lie in memory."""
+    if value.shape != parameter.shape:
+        return value  # the count of steps
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, str] | None = None) -> None:

@@ -9,13 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from dropkit.errors import DropkitError, unknown
+from dropkit.runs.callables import name_of
 
 # Fields that say where and how fast, not what is computed: a run may go on with other values of these.
-HOW_FIELDS = frozenset({"out", "threads", "device"})
+HOW_FIELDS = frozenset({"out", "threads", "device", "stream", "tensorboard"})
+# The first version's fields. Of later ones only values other than the default decide what a folder is called and
+# whether it holds the same training, so that what that version began is found again, and goes on.
+_FIRST_FIELDS = frozenset(
+    {"data", "model", "epochs", "patience", "min_steps", "max_epochs", "batch_size", "optimizer", "lr", "momentum"}
+    | {"weight_decay", "max_train", "split_seed", "precision", "dropout", "seed"}
+)
 _DEFAULT_LR = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.05}
+_CHOICES = {
+    "optimizer": tuple(_DEFAULT_LR),
+    "precision": ("auto", "float32", "bfloat16"),
+    "class_weights": ("none", "balanced"),
+    "on_bad_image": ("stop", "skip"),
+    "stream": ("auto", "yes", "no"),
+}
 
 # How options are shown in the command's help. Where the default depends on other things the field's text tells it.
 Count = Annotated[int, arg(metavar="N")]
@@ -23,6 +37,7 @@ MaybeCount = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Number = Annotated[float, arg(metavar="X")]
 MaybeNumber = Annotated[float | None, arg(metavar="X", help_behavior_hint="")]
 Text = Annotated[str, arg(metavar="NAME")]
+MaybeText = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 MaybeFolder = Annotated[str | None, arg(metavar="DIR", help_behavior_hint="")]
 
 
@@ -32,7 +47,22 @@ class TrainOptions:
 
     # Each field's text is one line: the command's help would keep the line breaks of longer ones.
     data: Annotated[Positional[str], arg(metavar="DATA", help_behavior_hint="")]
-    """digits (embedded), an .npz file with MedMNIST's array names, or a folder with a sub-folder for each class."""
+    """digits (embedded), a folder with a sub-folder for each class, an .npz or .parquet file, or hub:ORG/NAME."""
+
+    image_size: Annotated[str | None, arg(metavar="N", help_behavior_hint="")] = None
+    """Resize and centre-crop pictures to N, to HEIGHTxWIDTH, or keep them: native (default: 64 for folders)."""
+
+    augment: Annotated[str | None, arg(metavar="LIST", help_behavior_hint="")] = None
+    """flip, crop, both as in flip,crop, none, or module:function (default: flip,crop for folders, else none)."""
+
+    class_weights: Annotated[str, arg(metavar="{none,balanced}")] = "none"
+    """balanced: in the loss, a picture of a rare class counts for more, so that all classes count alike."""
+
+    group: Annotated[str | None, arg(metavar="REGEX", help_behavior_hint="")] = None
+    """Pictures in whose path this finds the same text (or first bracket) show one object: never split apart."""
+
+    on_bad_image: Annotated[str, arg(metavar="{stop,skip}")] = "stop"
+    """What to do about files that cannot be read as pictures: stop and list them, or go on without them."""
 
     model: Text = "cnn"
     """Network: cnn (the tutorial's), bn-cnn (a small one with batch-norm) or mlp (fully connected)."""
@@ -70,6 +100,12 @@ class TrainOptions:
     split_seed: Count = 0
     """Seed of the splits that the data does not come with. Runs that are compared share it."""
 
+    stream: Annotated[str, arg(metavar="{auto,yes,no}")] = "auto"
+    """Read pictures from disk while training; auto does so where they would fill more than half of the memory."""
+
+    tensorboard: FlagCreatePairsOff[bool] = False
+    """Write event files for TensorBoard into the run's folder too (extra tensorboard)."""
+
     precision: Annotated[str, arg(metavar="{auto,float32,bfloat16}")] = "auto"
     """bfloat16 computes forward and backward under autocast; auto takes it where the hardware is fast at it."""
 
@@ -96,11 +132,24 @@ class TrainOptions:
         require_number("lr", self.lr, low=0.0, low_allowed=False)
         require_number("weight_decay", self.weight_decay, low=0.0)
         require_number("momentum", self.momentum, low=0.0, high=1.0)
-        for name, allowed in (("optimizer", tuple(_DEFAULT_LR)), ("precision", ("auto", "float32", "bfloat16"))):
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise unknown(name, str(getattr(self, name)), allowed)
+        augment: Any = self.augment  # from Python it may be the function itself
+        if callable(augment):
+            object.__setattr__(self, "augment", name_of("augment", augment))
+        for name in ("image_size", "augment", "group"):
+            self._check_text(name)
         if self.epochs is not None and self.max_epochs < self.epochs:
             object.__setattr__(self, "max_epochs", self.epochs)
+
+    def _check_text(self, name: str) -> None:
+        """Refuse an empty text; a number given for one (image_size=32) is taken as it would be written."""
+        value = getattr(self, name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            object.__setattr__(self, name, value := str(value))
+        if value is not None and (not isinstance(value, str) or not value.strip()):
+            raise DropkitError(f"{name} must be a text, or left out, but got {value!r}")
 
     @property
     def learning_rate(self) -> float:
@@ -123,6 +172,9 @@ class DropoutChoice:
     seed: Count = 0
     """Seed of the initial weights, the batch order and the masks."""
 
+    fold: Annotated[str | None, arg(metavar="I/K", help_behavior_hint="")] = None
+    """Test on the I-th of K equal parts of the pictures and train on the others (default: one split, 70/15/15)."""
+
 
 # A dataclass lists the fields of its last base first: what is asked for most stands first in the help.
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +193,18 @@ class TrainConfig(TrainOptions, DropoutChoice):
         """Check every field that can be checked without the data."""
         super().__post_init__()
         require_number("seed", self.seed, whole=True, low=0, high=2**63 - 1)
+        self._check_text("fold")
         if not isinstance(self.dropout, str) or not self.dropout.strip():
             raise DropkitError(f"dropout must be a policy such as 'fc=0.5' or 'none', but got {self.dropout!r}")
 
     def identity(self) -> dict[str, Any]:
-        """The fields that decide the result."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in HOW_FIELDS}
+        """The fields that decide the result; those of later versions only where they are not the default."""
+        defaults = default_fields()
+        return {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if name not in HOW_FIELDS and (name in _FIRST_FIELDS or value != defaults[name])
+        }
 
     def folder(self) -> Path:
         """Where the run is kept: `out`, or a name that the same options always give."""
@@ -154,6 +212,11 @@ class TrainConfig(TrainOptions, DropoutChoice):
             return Path(self.out)
         digest = short_hash(self.identity())
         return Path("runs") / safe_name(f"{Path(self.data).stem}-{self.model}-{self.dropout}-seed{self.seed}-{digest}")
+
+
+def default_fields() -> dict[str, Any]:
+    """Return the default of every field of a training that has one."""
+    return {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.default is not dataclasses.MISSING}
 
 
 def short_hash(fields: dict[str, Any]) -> str:

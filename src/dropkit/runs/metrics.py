@@ -1,4 +1,4 @@
-"""What a classifier's test pictures say about it: error, negative log-likelihood, calibration error.
+"""What a classifier's test pictures say about it: error, per class too, log-likelihood, calibration error.
 
 All take logits [N, K] (N pictures, K classes) and labels [N], in numpy, and compute in float64.
 """
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from dropkit.errors import DropkitError, unknown
 
-Metric = Literal["error", "nll"]
-METRICS: tuple[Metric, ...] = ("error", "nll")
+Metric = Literal["error", "nll", "balanced-error"]
+METRICS: tuple[Metric, ...] = ("error", "nll", "balanced-error")
 Array = NDArray[np.float64]
 
 
@@ -47,8 +47,8 @@ def per_picture(logits: Any, labels: Any, metric: str) -> Array:
         logits: [N, K].
         labels: integers [N] in 0..K-1.
         metric: "error", 1 where the most probable class is wrong and 0 elsewhere (of equal logits the first
-            class is taken); or "nll", the negative natural logarithm of the true class's probability, in
-            nats.
+            class is taken); "nll", the negative natural logarithm of the true class's probability, in nats; or
+            "balanced-error", the error weighted so that each class counts alike, whatever its number of pictures.
 
     Raises:
         DropkitError: if shapes or labels do not fit, or the metric is unknown.
@@ -61,8 +61,9 @@ def per_picture(logits: Any, labels: Any, metric: str) -> Array:
         raise unknown("metric", metric, METRICS)
     z = _logits(logits)
     y = _labels(labels, z)
-    if metric == "error":
-        return np.asarray(z.argmax(axis=1) != y, dtype=np.float64)
+    if metric != "nll":
+        wrong = np.asarray(z.argmax(axis=1) != y, dtype=np.float64)
+        return wrong if metric == "error" else wrong * _class_weight(y)
     # 0.0 - x, not -x: a certain and right prediction has loss 0, not -0
     return np.asarray(0.0 - log_softmax(z)[np.arange(len(y)), y], dtype=np.float64)
 
@@ -75,6 +76,40 @@ def error(logits: Any, labels: Any) -> float:
         0.5
     """
     return float(per_picture(logits, labels, "error").mean())
+
+
+def _class_weight(labels: NDArray[np.int64]) -> Array:
+    """Return a weight for each picture [N], with mean 1, such that the weights of every class sum to the same."""
+    count = np.bincount(labels)
+    return np.asarray(len(labels) / (np.count_nonzero(count) * count[labels]), dtype=np.float64)
+
+
+def balanced_error(logits: Any, labels: Any) -> float:
+    """Return the mean over the classes of the fraction of their pictures that is wrong; 1 - the mean recall.
+
+    Where classes differ in size it does not let the large ones hide the others. Classes without a picture are left out.
+    Source: Brodersen, Ong, Stephan, Buhmann, "The balanced accuracy and its posterior distribution", ICPR 2010.
+
+    Example:
+        >>> always_0 = [[1.0, 0.0]] * 4
+        >>> error(always_0, [0, 0, 0, 1]), balanced_error(always_0, [0, 0, 0, 1])
+        (0.25, 0.5)
+    """
+    return float(per_picture(logits, labels, "balanced-error").mean())
+
+
+def recall(logits: Any, labels: Any) -> list[float | None]:
+    """Return for each class the fraction of its pictures that is right; None for a class without a picture.
+
+    Example:
+        >>> recall([[1.0, 0.0, 0.0]] * 3, [0, 0, 1])
+        [1.0, 0.0, None]
+    """
+    z = _logits(logits)
+    y = _labels(labels, z)
+    right = np.bincount(y[z.argmax(axis=1) == y], minlength=z.shape[1])
+    count = np.bincount(y, minlength=z.shape[1])
+    return [float(hit / n) if n else None for hit, n in zip(right, count, strict=True)]
 
 
 def nll(logits: Any, labels: Any) -> float:

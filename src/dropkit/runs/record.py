@@ -8,6 +8,7 @@ checkpoint.safetensors  everything needed to go on; removed when the run is fini
 model.safetensors       the weights of the best epoch
 test.safetensors        logits [n, classes] and labels [n] of the test pictures
 summary.json            the outcome; its presence says that the run is finished
+details.json            what the page shows beside: confusion, calibration, filters, mistakes
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from torch import Tensor
 from dropkit.errors import DropkitError
 from dropkit.files import make_folder, read_json, write_atomic, write_json
 from dropkit.runs.checkpoint import read_tensors, write_tensors
-from dropkit.runs.config import TrainConfig
+from dropkit.runs.config import HOW_FIELDS, TrainConfig, default_fields
 
 
 class RunFolder:
@@ -41,6 +42,7 @@ class RunFolder:
         self.model = path / "model.safetensors"
         self.test = path / "test.safetensors"
         self.summary = path / "summary.json"
+        self.details = path / "details.json"
 
     @property
     def finished(self) -> bool:
@@ -130,8 +132,12 @@ def refuse_other_fields(what: str, folder: Path, stored: dict[str, Any], wanted:
     Raises:
         DropkitError: naming each such field with both values.
     """
-    plain = json.loads(json.dumps(wanted))  # tuples become lists, as they did on disk
-    differing = [name for name, value in plain.items() if name != "data" and stored.get(name) != value]
+    defaults = {"folds": None, **default_fields()}
+    plain = json.loads(json.dumps({"stored": stored, "wanted": wanted}))  # tuples become lists, as they did on disk
+    # A field that only one of the two names has its default in the other.
+    names = [name for name in {**wanted, **stored} if name in wanted or name in defaults]
+    pairs = {name: [plain[which].get(name, defaults.get(name)) for which in ("stored", "wanted")] for name in names}
+    differing = [name for name, (there, here) in pairs.items() if there != here and name not in {"data", *HOW_FIELDS}]
     if differing:
-        details = "; ".join(f"{name} is {stored.get(name)!r} there and {plain[name]!r} here" for name in differing)
+        details = "; ".join(f"{name} is {pairs[name][0]!r} there and {pairs[name][1]!r} here" for name in differing)
         raise DropkitError(f"the folder {str(folder)!r} holds another {what}: {details}. Give a new folder with --out")

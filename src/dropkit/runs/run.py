@@ -83,7 +83,8 @@ def write_run_page(run: Run) -> Path:
 
 
 def _page_record(run: Run) -> dict[str, Any]:
-    environment = read_json(RunFolder(run.folder).environment)
+    folder = RunFolder(run.folder)
+    environment = read_json(folder.environment)
     return {
         "kind": "run",
         "dropkit": environment["dropkit"],
@@ -95,6 +96,7 @@ def _page_record(run: Run) -> dict[str, Any]:
         "policy": run.config.dropout,
         "summary": run.summary,
         "epochs": run.epochs,
+        "details": read_json(folder.details) if folder.details.is_file() else None,
     }
 
 
@@ -115,7 +117,8 @@ def changed_options(config: TrainConfig) -> list[str]:
     for option in fields(config):
         value = getattr(config, option.name)
         if option.name not in ("data", "dropout") and value != option.default:
-            words += [f"--{option.name.replace('_', '-')}", str(value)]
+            name = f"--{option.name.replace('_', '-')}"
+            words += [name] if value is True else [name, str(value)]
     return words
 
 
@@ -130,7 +133,8 @@ def describe_outcome(summary: dict[str, Any], folder: str) -> str:
     if summary["test"] is not None:
         test = summary["test"]
         lines.append(
-            f"test error {test['error']:.2%}, NLL {test['nll']:.3f}, ECE {test['ece']:.3f} on {test['n']:,} pictures; "
+            f"test error {test['error']:.2%}, balanced {test['balanced_error']:.2%}, NLL {test['nll']:.3f}, "
+            f"ECE {test['ece']:.3f} on {test['n']:,} pictures; "
             f"gap {summary['gap']:+.3f} (validation loss minus training loss, both in eval mode)"
         )
         lines.append(f"best epoch {summary['best_epoch']} of {summary['epochs']}, {summary['seconds']:.0f} s")

@@ -1,27 +1,30 @@
 """One training, from its config to its record on disk; unfinished ones go on, finished ones are read."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dropkit.data.pictures import Pictures, load
+from dropkit.data.split import Split, make_split
 from dropkit.errors import DropkitError
-from dropkit.files import read_json
+from dropkit.files import read_json, write_json
 from dropkit.runs.checkpoint import load_checkpoint, save_checkpoint
 from dropkit.runs.config import TrainConfig
+from dropkit.runs.details import run_details
 from dropkit.runs.display import Display, training_display
 from dropkit.runs.environment import describe_environment
-from dropkit.runs.fitting import DivergedError, Fit
+from dropkit.runs.events import event_files, require_tensorboard
+from dropkit.runs.fitting import DivergedError, Fit, augmentation_of
 from dropkit.runs.interrupts import deferred_interrupt
-from dropkit.runs.metrics import ece, error, nll
-from dropkit.runs.pictures import Pictures, load
+from dropkit.runs.metrics import balanced_error, ece, error, nll, recall
 from dropkit.runs.record import RunFolder
 from dropkit.runs.run import Run, read_run, write_run_page
-from dropkit.runs.split import Split, make_split
 
 SHOWN_CLASSES = 10
 
@@ -59,44 +62,100 @@ def train(
     """
     folder = RunFolder(config.folder())
     folder.require_same(config)
-    pictures, split = data if data is not None else load_data(config)
-    if progress:
-        say(describe_data(pictures, split))
-    _refuse_other_pictures(folder, config, pictures, split)
-    if folder.finished:
-        return _with_page(read_run(folder.path, repeated=True), page)
+    with _own_data(config, folder, data, progress) as (pictures, split):
+        if progress:
+            say(describe_data(pictures, split))
+        _refuse_other_pictures(folder, config, pictures, split)
+        repeated = folder.finished
+        if not repeated:
+            _train(folder, config, pictures, split, progress)
+        run = read_run(folder.path, repeated=repeated)
+        if page and not run.page.is_file():  # also after a stop between the summary and the page
+            write_json(folder.details, run_details(run, pictures))
+            write_run_page(run)
+    return run
+
+
+def _train(folder: RunFolder, config: TrainConfig, pictures: Pictures, split: Split, progress: bool) -> None:
+    """Train from where the folder's run is to its end."""
+    if config.tensorboard:
+        require_tensorboard()
     with computing_threads(config.threads):
         fit = Fit(config, pictures, split)
         environment = describe_environment(fit.device, fit.dtype)
         _begin_or_resume(folder, fit, environment, split.to_json(pictures))
-        with training_display(config.epoch_limit, show=progress) as display:
-            failure = _run_epochs(folder, fit, display)
+        with (
+            training_display(config.epoch_limit, show=progress) as display,
+            event_files(folder.path, wanted=config.tensorboard, epochs=fit.progress.epoch) as write_events,
+        ):
+            failure = _run_epochs(folder, fit, display, write_events)
         _finish(folder, fit, failure)
-    return _with_page(read_run(folder.path), page)
 
 
-def _with_page(run: Run, page: bool) -> Run:
-    """Write the run's page where it is wanted and missing, also after a stop between the summary and the page."""
-    if page and not run.page.is_file():
-        write_run_page(run)
-    return run
+@contextmanager
+def _own_data(
+    config: TrainConfig, folder: RunFolder, data: tuple[Pictures, Split] | None, progress: bool
+) -> Iterator[tuple[Pictures, Split]]:
+    """Yield the caller's data, or load them; what streaming put on disk for them is removed when all is done."""
+    if data is not None:
+        yield data
+        return
+    pictures, split = load_data(config, spool=folder.path, progress=progress)
+    try:
+        yield pictures, split
+    except DropkitError:
+        if not folder.begun:
+            pictures.remove_spool()
+        raise  # else the pictures stay: the same command goes on with them
+    pictures.remove_spool()
 
 
-def load_data(config: TrainConfig) -> tuple[Pictures, Split]:
-    """Return the pictures that a config names, and their split."""
-    pictures = load(config.data)
-    return pictures, make_split(pictures, seed=config.split_seed, max_train=config.max_train)
+def load_data(
+    config: TrainConfig, *, spool: Path | None = None, copies: int = 1, progress: bool = False
+) -> tuple[Pictures, Split]:
+    """Return the pictures that a config names, and their split.
+
+    Args:
+        config: what to load.
+        spool: where pictures may be kept on disk while they are streamed.
+        copies: how many processes will hold the pictures at once.
+        progress: show progress on standard error.
+    """
+    pictures = load(
+        config.data,
+        image_size=config.image_size,
+        on_bad_image=config.on_bad_image,
+        stream=config.stream,
+        spool=spool,
+        copies=copies,
+        progress=progress,
+    )
+    try:
+        return pictures, split_data(config, pictures)
+    except DropkitError:
+        pictures.remove_spool()  # pictures that cannot be divided are of no use on disk
+        raise
+
+
+def split_data(config: TrainConfig, pictures: Pictures) -> Split:
+    """Return the split that a config asks for."""
+    return make_split(
+        pictures, seed=config.split_seed, max_train=config.max_train, group=config.group, fold=config.fold
+    )
 
 
 def describe_data(pictures: Pictures, split: Split) -> str:
     """Say in a line or two what was read and how it is split, so that a mistake in it is seen before the training."""
     names = ", ".join(pictures.class_names[:SHOWN_CLASSES]) + (", ..." if pictures.classes > SHOWN_CLASSES else "")
     size = "x".join(map(str, pictures.shape[1:])) + (" in colour" if pictures.shape[0] == 3 else " in grey")
-    return (
+    lines = [
         f"{pictures.name}: {len(pictures):,} pictures of {size}, {pictures.classes} classes ({names}); "
-        f"{len(split.train):,} for training, {len(split.val):,} for validation, {len(split.test):,} for test\n"
-        f"{split.how}"
-    )
+        f"{len(split.train):,} for training, {len(split.val):,} for validation, {len(split.test):,} for test",
+        split.how,
+        *pictures.notes,
+        *split.notes,
+    ]
+    return "\n".join(lines)
 
 
 def _refuse_other_pictures(folder: RunFolder, config: TrainConfig, pictures: Pictures, split: Split) -> None:
@@ -126,7 +185,9 @@ def _begin_or_resume(folder: RunFolder, fit: Fit, environment: dict[str, Any], s
     say(f"going on after epoch {fit.progress.epoch} in {folder.path}")
 
 
-def _run_epochs(folder: RunFolder, fit: Fit, display: Display) -> DivergedError | None:
+def _run_epochs(
+    folder: RunFolder, fit: Fit, display: Display, write_events: Callable[[dict[str, Any]], None]
+) -> DivergedError | None:
     """Train until the budget or patience is used up; return the failure when the loss stopped being a number."""
     while not fit.finished():
         try:
@@ -137,6 +198,7 @@ def _run_epochs(folder: RunFolder, fit: Fit, display: Display) -> DivergedError 
             folder.append_metrics(row)
             progress = {name: value for name, value in asdict(fit.progress).items() if name != "rows"}
             save_checkpoint(folder.checkpoint, fit.model, fit.best, fit.optimizer, progress)
+        write_events(row)
         display.epoch(row)
     return None
 
@@ -173,10 +235,17 @@ def _finish(folder: RunFolder, fit: Fit, failure: DivergedError | None) -> None:
         folder.finish(summary, fit.best, test)
 
 
-def test_figures(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Return error (fraction), NLL (nats) and expected calibration error of predictions on the test pictures."""
+def test_figures(logits: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Return error, balanced error (fractions), NLL (nats), calibration error and recall on the test pictures."""
     outputs, truth = logits.double().numpy(), labels.numpy()
-    return {"error": error(outputs, truth), "nll": nll(outputs, truth), "ece": ece(outputs, truth), "n": len(truth)}
+    return {
+        "error": error(outputs, truth),
+        "balanced_error": balanced_error(outputs, truth),
+        "nll": nll(outputs, truth),
+        "ece": ece(outputs, truth),
+        "n": len(truth),
+        "recall": recall(outputs, truth),
+    }
 
 
 def _describe_data(fit: Fit) -> dict[str, Any]:
@@ -190,6 +259,9 @@ def _describe_data(fit: Fit) -> dict[str, Any]:
         "val": len(data.val),
         "test": len(data.test),
         "shape": list(fit.pictures.shape),
+        "augment": augmentation_of(fit.config, fit.pictures),
+        "skipped": len(fit.pictures.skipped),
+        "duplicates": fit.split.duplicates,
         "mean": data.mean.flatten().tolist(),
         "std": (1 / data.inverse_std.flatten()).tolist(),
     }

@@ -1,12 +1,15 @@
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dropkit.data import arrays
+from dropkit.data.pictures import load
 from dropkit.errors import DropkitError
-from dropkit.runs.pictures import load
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -35,14 +38,14 @@ def read(folder, arrays):
 
 
 def test_every_array_arrives_in_its_place(tmp_path):
-    arrays = whole()
-    pictures = read(tmp_path, arrays)
+    held = whole()
+    pictures = read(tmp_path, held)
     assert (pictures.name, pictures.shape, pictures.class_names) == ("tiny", (3, 5, 3), ("cat", "dog", "eel"))
     assert pictures.given == {"train": (0, 7), "val": (7, 9), "test": (9, 12)}
     for split, (start, stop) in pictures.given.items():
         images = pictures.images[start:stop].permute(0, 2, 3, 1).numpy()
-        assert np.array_equal(images, arrays[f"{split}_images"])
-        assert np.array_equal(pictures.labels[start:stop].numpy(), arrays[f"{split}_labels"])
+        assert np.array_equal(images, held[f"{split}_images"])
+        assert np.array_equal(pictures.labels[start:stop].numpy(), held[f"{split}_labels"])
     assert pictures.ids[6:10] == ("train_images[6]", "val_images[0]", "val_images[1]", "test_images[0]")
 
 
@@ -52,10 +55,10 @@ def test_the_order_in_the_file_does_not_matter(tmp_path):
 
 
 def test_without_names_classes_are_numbered_up_to_the_largest_label_of_any_split(tmp_path):
-    arrays = whole()
-    del arrays["class_names"]
-    arrays["test_labels"] = np.array([0, 3, 1])
-    assert read(tmp_path, arrays).class_names == ("0", "1", "2", "3")
+    held = whole()
+    del held["class_names"]
+    held["test_labels"] = np.array([0, 3, 1])
+    assert read(tmp_path, held).class_names == ("0", "1", "2", "3")
 
 
 @pytest.mark.parametrize("shape", [(7, 5, 3), (7, 5, 3, 1)])
@@ -70,14 +73,62 @@ def test_grayscale_comes_with_or_without_the_last_axis(tmp_path, shape):
 @pytest.mark.parametrize("column", [False, True])
 def test_labels_of_any_integer_type_flat_or_in_a_column(tmp_path, dtype, column):
     labels = whole()["train_labels"].astype(dtype)
-    arrays = {"train_images": pixels(7, 5, 3), "train_labels": labels[:, None] if column else labels}
-    assert read(tmp_path, arrays).labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    held = {"train_images": pixels(7, 5, 3), "train_labels": labels[:, None] if column else labels}
+    assert read(tmp_path, held).labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
 
 
 def test_fortran_order_is_read_as_the_same_pictures(tmp_path):
-    arrays = whole()
-    same = {name: np.asfortranarray(array) for name, array in arrays.items()}
-    assert read(tmp_path, same).fingerprint == read(tmp_path, arrays).fingerprint
+    held = whole()
+    same = {name: np.asfortranarray(array) for name, array in held.items()}
+    assert read(tmp_path, same).fingerprint == read(tmp_path, held).fingerprint
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_larger_than_a_piece_are_read_piece_by_piece(tmp_path, monkeypatch, order, save):
+    same = {name: np.asarray(array, order=order) for name, array in whole().items()}
+    save(tmp_path / "tiny.npz", **same)
+    at_once = load(tmp_path / "tiny.npz")
+    for name in ("_PIECE", "_SLAB_PIECE"):
+        monkeypatch.setattr(arrays, name, 2 * 45 + 1)
+    for stream in ("yes", "no"):
+        pictures = load(tmp_path / "tiny.npz", stream=stream)
+        assert torch.equal(pictures.read(np.arange(12)), at_once.images)
+        assert pictures.fingerprint == at_once.fingerprint
+
+
+def test_a_size_can_be_asked_for(tmp_path):
+    np.savez(tmp_path / "tiny.npz", **whole())
+    assert load(tmp_path / "tiny.npz").shape == (3, 5, 3)
+    assert load(tmp_path / "tiny.npz", image_size="7x11").shape == (3, 7, 11)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "text"),
+    [
+        ("train_images", lambda content: content[:-1], "train_images is not as long as its header says"),
+        ("val_images", lambda content: content + b"x", "val_images is not as long as its header says"),
+        ("val_labels", lambda content: content + b"x", "val_labels is longer than its header says"),
+    ],
+)
+def test_an_array_that_is_not_as_long_as_its_header_says_is_damaged(tmp_path, name, change, text):
+    np.savez(tmp_path / "whole.npz", **whole())
+    with zipfile.ZipFile(tmp_path / "whole.npz") as before, zipfile.ZipFile(tmp_path / "bad.npz", "w") as after:
+        for member in before.namelist():
+            content = before.read(member)
+            after.writestr(member, change(content) if member == f"{name}.npy" else content)
+    with pytest.raises(DropkitError, match=text):
+        load(tmp_path / "bad.npz")
+
+
+def test_a_changed_byte_is_found_by_the_checksum(tmp_path):
+    path = tmp_path / "tiny.npz"
+    np.savez(path, **whole())
+    content = path.read_bytes()
+    image = whole()["test_images"].tobytes()
+    path.write_bytes(content.replace(image, image[:-1] + bytes([image[-1] ^ 1])))
+    with pytest.raises(DropkitError, match="Bad CRC-32"):
+        load(path)
 
 
 WRONG = {
@@ -113,18 +164,18 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_is_named(tmp_path, case):
-    arrays, fragments = WRONG[case]
+    wrong, fragments = WRONG[case]
     with pytest.raises(DropkitError) as error:
-        read(tmp_path, whole() | arrays)
+        read(tmp_path, whole() | wrong)
     assert "tiny.npz" in str(error.value)
     for fragment in fragments:
         assert fragment in str(error.value)
 
 
 def test_a_stray_label_does_not_make_a_billion_classes(tmp_path):
-    arrays = {"train_images": pixels(3, 5, 3), "train_labels": np.array([0, 10**9, 1])}
+    held = {"train_images": pixels(3, 5, 3), "train_labels": np.array([0, 10**9, 1])}
     with pytest.raises(DropkitError, match=r"label 1000000000 at \[1\].*number of pictures, 3"):
-        read(tmp_path, arrays)
+        read(tmp_path, held)
 
 
 def test_one_class_is_too_few(tmp_path):
@@ -133,9 +184,9 @@ def test_one_class_is_too_few(tmp_path):
 
 
 def test_keras_names_are_listed_with_the_allowed_ones(tmp_path):
-    arrays = {"x_train": pixels(3, 5, 3), "y_train": np.arange(3)}
+    held = {"x_train": pixels(3, 5, 3), "y_train": np.arange(3)}
     with pytest.raises(DropkitError, match=r"no array 'train_images'; it holds x_train, y_train. Allowed are train_"):
-        read(tmp_path, arrays)
+        read(tmp_path, held)
 
 
 @pytest.mark.parametrize(
@@ -143,10 +194,10 @@ def test_keras_names_are_listed_with_the_allowed_ones(tmp_path):
     [("val_labels", "val_images"), ("test_images", "test_labels"), ("train_labels", "holds")],
 )
 def test_images_and_labels_come_together(tmp_path, missing, there):
-    arrays = whole()
-    del arrays[missing]
+    held = whole()
+    del held[missing]
     with pytest.raises(DropkitError, match=f"no (array )?'{missing}'") as error:
-        read(tmp_path, arrays)
+        read(tmp_path, held)
     assert there in str(error.value)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from dropkit.runs import digits
+from dropkit.data import digits
 
 
 def test_the_pictures_are_scikit_learns_in_order_rounded_to_the_nearest_of_256_levels():

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dropkit.data.pictures import Part, Pictures, join, load
+from dropkit.data.split import Split, make_split
 from dropkit.errors import DropkitError
-from dropkit.runs.pictures import Part, Pictures, join, load
-from dropkit.runs.split import Split, make_split
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -55,7 +55,7 @@ def check_partition(split, count):
         assert (np.diff(indices) > 0).all()
 
 
-counts = st.lists(st.integers(3, 60), min_size=2, max_size=11)
+counts = st.lists(st.integers(7, 60), min_size=2, max_size=11)
 seeds = st.integers(0, 2**64)
 
 
@@ -68,12 +68,10 @@ def test_distinct_pictures_are_divided_70_15_15_in_every_class(counts, seed):
         got = counted(pictures, sides(split)[name])
         wanted = np.array(counts) * share
         assert (got >= 1).all()
-        # below 7 a class gives more than its share, so that it is in each split
-        assert (np.abs(got - wanted) < 1)[np.array(counts) >= 7].all()
-    if min(counts) >= 7:
-        held = round(0.3 * sum(counts) + 1e-9)
-        assert abs(len(split.val) + len(split.test) - held) <= 1
-        assert 0 <= len(split.val) - len(split.test) <= 1
+        assert (np.abs(got - wanted) < 1).all()
+    held = round(0.3 * sum(counts) + 1e-9)
+    assert abs(len(split.val) + len(split.test) - held) <= 1
+    assert 0 <= len(split.val) - len(split.test) <= 1
 
 
 @given(counts, seeds, st.sampled_from(["val", "test"]))
@@ -109,7 +107,7 @@ def repeated(draw):
     classes = draw(st.integers(2, 4))
     contents, labels = [], []
     for label in range(classes):
-        for size in draw(st.lists(st.integers(1, 9), min_size=3, max_size=12)):
+        for size in draw(st.lists(st.integers(1, 9), min_size=7, max_size=12)):
             content = contents[-1] + 1 if contents else 0
             contents += [content] * size
             labels += [label] * size
@@ -231,24 +229,219 @@ def refused(pictures, *fragments, **options):
         assert fragment in str(error.value)
 
 
-def test_classes_too_small_for_three_splits_are_named():
-    refused(by_class([9, 2, 9, 1]), "3 distinct pictures or more", "'class 1' has 2", "'class 3' has 1")
+def test_classes_too_small_to_be_divided_are_named():
+    refused(by_class([9, 6, 9, 1]), "7 distinct pictures or more", "'class 1' has 6, 'class 3' has 1. Add pictures")
+    make_split(by_class([9, 7, 9, 8]), seed=0)
 
 
 def test_copies_do_not_make_a_class_large_enough():
-    pictures = pictures_of(part([0] * 5 + [1] * 5, contents=[0, 1, 2, 3, 4, 5, 5, 5, 6, 6]))
-    refused(pictures, "'class 1' has 2")
+    pictures = pictures_of(part([0] * 7 + [1] * 9, contents=[*range(7), *range(7, 13), 7, 7, 8]))
+    refused(pictures, "'class 1' has 6")
 
 
-def test_two_pictures_are_enough_where_one_split_is_made():
-    pictures = pictures_of(part([0, 0, 1, 1], "train"), part([0, 1], "test", first=90))
-    split = make_split(pictures, seed=0)
-    assert counted(pictures, split.train).tolist() == counted(pictures, split.val).tolist() == [1, 1]
-    refused(pictures_of(part([0, 0, 1], "train"), part([0, 1], "test", first=90)), "2 distinct", "'class 1' has 1")
+def test_small_classes_are_enough_where_no_split_is_made():
+    parts = [part([0, 1], "train"), part([0, 1], "val", first=50), part([0, 1], "test", first=90)]
+    assert len(make_split(pictures_of(*parts), seed=0).train) == 2
+    refused(pictures_of(*parts[::2]), "7 distinct pictures", "'class 0' has 1, 'class 1' has 1")
 
 
 def test_many_small_classes_are_counted():
-    refused(by_class([1] * 8), "'class 4' has 1 and 3 more classes")
+    refused(by_class([1] * 13), "'class 9' has 1 and 3 more classes")
+
+
+def grouped(labels, groups, contents=None):
+    """Return pictures whose ids hold the number of their group."""
+    one = part(labels, contents=contents)
+    ids = tuple(
+        f"class {label}/object {group} view {i}.png"
+        for i, (label, group) in enumerate(zip(labels, groups, strict=True))
+    )
+    return pictures_of(Part(None, one.images, one.labels, ids))
+
+
+BY_OBJECT = r"object (\d+)"
+
+
+@st.composite
+def objects(draw):
+    """Return label and object of each picture: objects of one class or several, of any size, some pictures twice."""
+    classes = draw(st.integers(2, 4))
+    labels, groups = [], []
+    for group in range(draw(st.integers(9, 40))):
+        spread = draw(st.lists(st.integers(0, classes - 1), min_size=1, max_size=2))
+        for label in spread:
+            size = draw(st.integers(1, 6))
+            labels += [label] * size
+            groups += [group] * size
+    contents = list(range(len(labels)))
+    for _ in range(draw(st.integers(0, 3))):
+        contents[draw(st.integers(0, len(labels) - 1))] = draw(st.integers(0, len(labels) - 1))
+    return labels, groups, contents
+
+
+@given(objects(), seeds, st.none() | st.sampled_from(["1/2", "3/3", "2/5"]))
+def test_objects_stay_on_one_side_and_every_class_is_everywhere_or_an_error_says_why(drawn, seed, fold):
+    labels, groups, contents = drawn
+    if len(set(labels)) < labels[-1] + 1 or max(labels) != len(set(labels)) - 1:
+        labels = np.unique(labels, return_inverse=True)[1].tolist()
+    if len(set(labels)) < 2:
+        labels[0] = 1 - labels[0]
+    pictures = grouped(labels, groups, contents)
+    try:
+        split = make_split(pictures, seed=seed, group=BY_OBJECT, fold=fold)
+    except DropkitError as error:
+        if "distinct pictures or more" in str(error) or "groups" in str(error):
+            return
+        raise
+    check_partition(split, len(labels))
+    for what in (np.array(groups), np.array(contents)):
+        held = [set(what[side].tolist()) for side in sides(split).values()]
+        assert sum(map(len, held)) == len(set.union(*held))
+    for side in sides(split).values():
+        assert (counted(pictures, side) >= 1).all()
+
+
+def test_an_identical_picture_ties_two_objects_together():
+    contents = list(range(40))
+    contents[39] = 0  # the last object's picture is also one of the first object's
+    for seed in range(20):
+        split = make_split(grouped([0, 1] * 20, np.arange(40) // 2, contents), seed=seed, group=BY_OBJECT)
+        assert any({0, 1, 38, 39} <= set(side.tolist()) for side in sides(split).values())
+
+
+def test_objects_of_several_classes_are_divided_as_nearly_as_they_allow():
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(100), 5)
+    labels = rng.integers(0, 3, 500)
+    split = make_split(grouped(labels, groups), seed=0, group=BY_OBJECT)
+    for name, share in (("train", 0.7), ("val", 0.15), ("test", 0.15)):
+        got = counted(grouped(labels, groups), sides(split)[name])
+        # half an object's pictures of one class, and one more for rounding
+        assert np.abs(got - np.bincount(labels) * share).max() <= 3.5
+
+
+def test_a_class_in_two_large_objects_moves_what_keeps_the_others_in_place():
+    # Rare pictures in three objects that would all go to train, the side that lacks most.
+    labels = [0] * 90 + [1] * 9
+    groups = [*np.arange(90) // 3, *([90] * 3 + [91] * 3 + [92] * 3)]
+    groups[0:3], groups[3:6], groups[6:9] = [90] * 3, [91] * 3, [92] * 3
+    pictures = grouped(labels, groups)
+    for seed in range(10):
+        split = make_split(pictures, seed=seed, group=BY_OBJECT)
+        assert [counted(pictures, side)[1] for side in sides(split).values()] == [3, 3, 3]
+
+
+def test_a_class_with_too_few_objects_is_named():
+    refused(
+        grouped([0] * 9 + [1] * 9, [*range(9), *[9] * 5, *[10] * 4]),
+        "3 groups or more",
+        "'class 1' has 2",
+        group=BY_OBJECT,
+    )
+    refused(grouped([0] * 9 + [1] * 9, [*range(9), 0, *[9] * 8]), "'class 1' has 2", "Make the groups", group=BY_OBJECT)
+
+
+def test_what_the_class_folder_adds_to_the_group_keeps_classes_apart():
+    pictures = grouped([0] * 10 + [1] * 10, [*range(10), *range(10)])
+    together = make_split(pictures, seed=0, group=BY_OBJECT)
+    apart = make_split(pictures, seed=0, group=r"(.*) view")
+    assert all((side[: len(side) // 2] + 10 == side[len(side) // 2 :]).all() for side in sides(together).values())
+    assert sides_as_lists(apart) == sides_as_lists(make_split(pictures, seed=0))
+
+
+def test_a_group_that_cannot_be_read_says_what_to_do():
+    pictures = by_class([9, 9])
+    refused(pictures, "group is '('", "no regular expression", group="(")
+    refused(pictures, "17 of 18 pictures no group, such as 'None[0]'", "widen the pattern", group=r"\[17\]")
+    refused(pictures, "18 of 18", group=r"None(x)?")
+
+
+def test_how_names_the_group_and_the_fold():
+    pictures = grouped([0, 1] * 20, range(40))
+    assert f"those of one group ({BY_OBJECT}) kept together" in make_split(pictures, seed=0, group=BY_OBJECT).how
+    how = make_split(pictures, seed=0, fold="2/5").how
+    assert how.startswith("test: fold 2 of 5 of 40 pictures; val made: 15 % of the rest; stratified")
+
+
+def test_given_splits_that_share_objects_are_counted():
+    train, test = part([0, 1] * 10, "train"), part([0, 1] * 3, "test", first=50)
+    ids = [tuple(f"object {g}" for g in groups) for groups in (np.arange(20) // 2, [0, 0, 0, 9, 90, 91])]
+    parts = [Part(one.split, one.images, one.labels, names) for one, names in zip((train, test), ids, strict=True)]
+    notes = make_split(pictures_of(*parts), seed=0, group=BY_OBJECT).notes
+    assert len(notes) == 1
+    assert "groups are in train and in test (" in notes[0]
+    assert "of 6 test pictures)" in notes[0]
+
+
+@given(counts, seeds, st.integers(2, 7), st.data())
+def test_folds_divide_the_pictures_and_each_is_stratified(counts, seed, folds, data):
+    pictures = by_class(counts)
+    splits = [make_split(pictures, seed=seed, fold=f"{i}/{folds}") for i in range(1, folds + 1)]
+    tested = np.concatenate([split.test for split in splits])
+    assert np.array_equal(np.sort(tested), np.arange(len(pictures)))
+    sizes = [len(split.test) for split in splits]
+    assert max(sizes) - min(sizes) <= 1
+    for split in splits:
+        check_partition(split, len(pictures))
+        assert (np.abs(counted(pictures, split.test) - np.array(counts) / folds) < 1).all()
+        rest = np.array(counts) - counted(pictures, split.test)
+        assert (np.abs(counted(pictures, split.val) - 0.15 * rest) < 1).all()
+        assert (counted(pictures, split.val) >= 1).all()
+
+
+def test_a_fold_is_drawn_with_the_seed():
+    pictures = by_class([20, 20])
+    first, again, other = (make_split(pictures, seed=seed, fold="1/5").test.tolist() for seed in (0, 0, 1))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "2", "a/b", "1/5/7", "-1/5", ""])
+def test_a_fold_that_cannot_be_is_refused(fold):
+    refused(by_class([9, 9]), f"fold is {fold!r}", "such as 2/5", fold=fold)
+
+
+def test_folds_of_data_with_a_test_split_are_refused():
+    pictures = pictures_of(part([0, 1] * 20, "train"), part([0, 1], "test", first=90))
+    refused(pictures, "come with a test split", "leave folds out", fold="1/5")
+
+
+def test_more_folds_than_a_class_has_pictures_are_refused():
+    refused(by_class([9, 12]), "11 distinct pictures", "'class 0' has 9", fold="1/11")
+
+
+def test_a_validation_split_that_came_stays_beside_folds():
+    pictures = pictures_of(part([0, 1] * 20, "train"), part([0, 1], "val", first=90))
+    split = make_split(pictures, seed=0, fold="2/5")
+    assert [len(side) for side in sides(split).values()] == [32, 2, 8]
+    assert "val as it came" in split.how
+
+
+def test_test_pictures_that_are_also_trained_on_are_counted():
+    train, test = part([0, 1] * 10, "train"), part([0, 1, 0], "test", contents=[0, 0, 1], first=19)
+    split = make_split(pictures_of(train, test), seed=0)
+    # picture 19 of the training data is the test split's first, which is there twice
+    assert split.duplicates == (2 if 19 in split.train else 0)
+    val = part([0, 1], "val", first=70)
+    split = make_split(pictures_of(train, val, test), seed=0)
+    assert split.duplicates == 2
+    assert "2 of 3 test pictures are also among the training pictures: test figures are flattered" in split.notes[0]
+    pictures = pictures_of(train, val, test)
+    back = Split.from_json(split.to_json(pictures), pictures)
+    assert (back.duplicates, back.notes) == (split.duplicates, split.notes)
+
+
+def test_made_splits_have_no_duplicates():
+    pictures = pictures_of(part([0] * 20 + [1] * 20, contents=[0] * 10 + list(range(10, 40))))
+    assert (make_split(pictures, seed=0).duplicates, make_split(pictures, seed=0).notes) == (0, ())
+
+
+def test_a_class_that_a_given_split_lacks_is_noted():
+    parts = [part([0, 1, 2] * 9, "train"), part([0, 1], "val", first=50), part([0, 2], "test", first=90)]
+    notes = make_split(pictures_of(*parts), seed=0).notes
+    assert [note.partition(":")[0] for note in notes] == [
+        "the val split has no picture of class 'class 2'",
+        "the test split has no picture of class 'class 1'",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from dropkit.runs.pictures import Part, Pictures, join
+from dropkit.data.listing import Block, Listing, gather
+from dropkit.data.pictures import Pictures, Reading
 
 
-def read() -> Pictures:
+def read(how: Reading | None = None) -> Pictures:
     """Return the 1,797 digits as uint8 [1797, 1, 8, 8], without splits.
 
     The source counts ink in 17 levels, 0..16; level v becomes v * 255 / 16 rounded to the nearest whole
@@ -20,6 +21,13 @@ def read() -> Pictures:
     source = load_digits()
     levels = source.images.astype(np.int64)
     images = ((levels * 255 + 8) // 16).astype(np.uint8)[:, None]
-    ids = tuple(f"digits[{i}]" for i in range(len(images)))
-    labels = source.target.astype(np.int64)
-    return join("digits", [Part(None, images, labels, ids)], [str(name) for name in source.target_names])
+    listing = Listing(
+        name="digits",
+        class_names=tuple(str(name) for name in source.target_names),
+        counts=[(None, len(images))],
+        labels=source.target.astype(np.int64),
+        ids=tuple(f"digits[{i}]" for i in range(len(images))),
+        source=Block(images),
+        stamp=["digits"],
+    )
+    return gather(listing, how or Reading())

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from dropkit.data.pictures import Part, Pictures, join, load
 from dropkit.errors import DropkitError
-from dropkit.runs.pictures import Part, Pictures, join, load
 
 
 def part(split=None, count=5, first=0):
@@ -110,7 +110,7 @@ def test_what_cannot_be_a_path_is_an_error_of_ours(source):
 
 def test_another_kind_of_file_is_refused(tmp_path):
     (tmp_path / "data.zip").touch()
-    with pytest.raises(DropkitError, match=r"is a file, but not one that ends with \.npz. Allowed are 'digits'"):
+    with pytest.raises(DropkitError, match=r"is a file, but not one .*\.npz or \.parquet\. Allowed are 'digits'"):
         load(str(tmp_path / "data.zip"))
 
 
@@ -123,9 +123,50 @@ def test_a_folder_that_cannot_be_listed_is_an_error_of_ours(tmp_path, monkeypatc
         load(str(tmp_path))
 
 
+def test_digests_are_equal_for_identical_pictures_alone():
+    images = part(None, 4).images
+    images[2] = images[0]
+    pictures = join("made up", [Part(None, images, part(None, 4).labels, part(None, 4).ids)], ["a", "b"])
+    first, second, third, fourth = (row.tobytes() for row in pictures.digests)
+    assert first == third
+    assert len({first, second, fourth}) == 3
+    without = Pictures("made up", pictures.held, pictures.labels, ("a", "b"), pictures.ids, {}, "f")
+    assert np.array_equal(without.digests, pictures.digests)
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+@pytest.mark.parametrize("stream", ["yes", "no"])
+def test_pictures_are_read_by_index_in_any_order(stream, kind):
+    pictures, whole = load("digits", stream=stream), load("digits").images
+    assert (pictures.images is None) == (stream == "yes")
+    assert torch.equal(pictures.read(kind([1700, 3, 3, 4])), whole[[1700, 3, 3, 4]])
+
+
+def test_how_to_fit_a_further_picture_is_what_decode_is_told():
+    assert load("digits").fit == {"method": "resize and centre crop", "size": [8, 8], "channels": 1}
+
+
+def test_digits_come_in_other_sizes():
+    assert load("digits", image_size="11x13").shape == (1, 11, 13)
+    assert load("digits", image_size="native").fingerprint == load("digits").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ({"image_size": 2}, "image_size is '2'"),
+        ({"on_bad_image": "skp"}, "unknown on_bad_image 'skp': allowed are stop, skip. Did you mean 'skip'"),
+        ({"stream": "always"}, "unknown stream 'always': allowed are auto, yes, no"),
+    ],
+)
+def test_an_option_that_is_not_allowed_is_refused(option, text):
+    with pytest.raises(DropkitError, match=text):
+        load("digits", **option)
+
+
 def test_readers_are_imported_on_use():
     code = (
-        "import sys, dropkit.runs.pictures, dropkit.runs.split;"
+        "import sys, dropkit.data.pictures, dropkit.data.split;"
         "print([name for name in ('sklearn', 'PIL') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
