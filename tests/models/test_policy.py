@@ -35,7 +35,7 @@ CASES = [
     ("cnn", "head=0.2", {"dropout": 0.2}),
     ("cnn", "conv=0.1", {"pool1.site_dropout": 0.1, "pool2.site_dropout": 0.1}),
     ("cnn", "conv[1]=0.1", {"pool2.site_dropout": 0.1}),
-    ("cnn", "conv@act=0.1", {"relu1.site_dropout": 0.1, "relu2.site_dropout": 0.1}),
+    ("cnn", "conv@act=0.1", {"pool1.relu.site_dropout": 0.1, "pool2.relu.site_dropout": 0.1}),
     ("cnn", "conv=0.1,conv[1]=0.3", {"pool1.site_dropout": 0.1, "pool2.site_dropout": 0.3}),
     ("cnn", "pool*=0.4", {"pool1.site_dropout": 0.4, "pool2.site_dropout": 0.4}),
     ("cnn", "input=0.1,fc=0.5", {"conv1.site_dropout": 0.1, "dropout": 0.5}),
@@ -69,7 +69,7 @@ def test_the_layer_acts_on_the_output_of_its_stage():
     net = network("cnn", "conv[0]=0.5")
     seen = {}
     net.conv2.register_forward_pre_hook(lambda module, args: seen.update(read=args[0]))
-    net.relu1.register_forward_hook(lambda module, args, output: seen.update(act=output))
+    net.pool1.relu.register_forward_hook(lambda module, args, output: seen.update(act=output))
     with keyed(net, seed=3, step=0):
         net(torch.rand(7, 1, 28, 28))
     pooled = torch.max_pool2d(seen["act"], 2)

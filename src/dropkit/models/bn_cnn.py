@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from dropkit.models.cnn import require_size
+from dropkit.models.pooling import ReLUMaxPool2d
 from dropkit.models.sites import Site
 
 
@@ -44,7 +45,9 @@ class BatchNormCNN(nn.Module):
 
     def dropout_sites(self) -> list[Site]:
         """Return the sites in execution order."""
-        stages = [Site("conv", i, f"stage{i + 1}.pool", spatial=True, act_path=f"stage{i + 1}.relu") for i in range(3)]
+        stages = [
+            Site("conv", i, f"stage{i + 1}.pool", spatial=True, act_path=f"stage{i + 1}.pool.relu") for i in range(3)
+        ]
         return [
             Site("input", 0, "stage1.conv", at_input=True, spatial=True),
             *stages,
@@ -57,6 +60,5 @@ def _stage(channels_in: int, channels_out: int) -> nn.Sequential:
     # Batch-norm has a bias of its own, which makes the convolution's redundant.
     stage.add_module("conv", nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False))
     stage.add_module("norm", nn.BatchNorm2d(channels_out))
-    stage.add_module("relu", nn.ReLU())
-    stage.add_module("pool", nn.MaxPool2d(2))
+    stage.add_module("pool", ReLUMaxPool2d(2))
     return stage

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from dropkit.errors import DropkitError
 from dropkit.layers.units import Dropout
+from dropkit.models.pooling import ReLUMaxPool2d
 from dropkit.models.sites import Site
 
 
@@ -45,30 +46,28 @@ class CNNWithDropout(nn.Module):
         channels, height, width = input_shape
         require_size("cnn", height, width, smallest=4)
         self.conv1 = nn.Conv2d(channels, 32, kernel_size=3, padding=1)
-        self.relu1 = nn.ReLU()
-        self.pool1 = nn.MaxPool2d(kernel_size=2, stride=2)
+        self.pool1 = ReLUMaxPool2d(2)
         self.conv2 = nn.Conv2d(32, 64, kernel_size=3, padding=1)
-        self.relu2 = nn.ReLU()
-        self.pool2 = nn.MaxPool2d(kernel_size=2, stride=2)
+        self.pool2 = ReLUMaxPool2d(2)
         self.flatten = nn.Flatten()
         self.fc1 = nn.Linear(64 * (height // 4) * (width // 4), 128)
-        self.relu3 = nn.ReLU()
+        self.relu = nn.ReLU()
         self.dropout = Dropout(dropout_prob)
         self.fc2 = nn.Linear(128, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [N, num_classes] of pictures [N, C, H, W]."""
-        x = self.pool1(self.relu1(self.conv1(x)))
-        x = self.pool2(self.relu2(self.conv2(x)))
-        x = self.dropout(self.relu3(self.fc1(self.flatten(x))))
+        x = self.pool1(self.conv1(x))
+        x = self.pool2(self.conv2(x))
+        x = self.dropout(self.relu(self.fc1(self.flatten(x))))
         return self.fc2(x)  # type: ignore[no-any-return]
 
     def dropout_sites(self) -> list[Site]:
         """Return the sites in execution order; the network's own dropout layer is `fc[0]`."""
         return [
             Site("input", 0, "conv1", at_input=True, spatial=True),
-            Site("conv", 0, "pool1", spatial=True, act_path="relu1"),
-            Site("conv", 1, "pool2", spatial=True, act_path="relu2"),
+            Site("conv", 0, "pool1", spatial=True, act_path="pool1.relu"),
+            Site("conv", 1, "pool2", spatial=True, act_path="pool2.relu"),
             Site("fc", 0, "dropout", own=True),
         ]
 
