@@ -7,9 +7,15 @@
    components (seeds, pictures, rest) that all repetitions together show.
 
     python benchmarks/verdict_honesty.py [--repetitions 200] [--seeds 5 3] [--data digits] [--jobs 2]
+    python benchmarks/verdict_honesty.py --folds 5 [--repetitions 200] [--seeds 1]
 
 Each repetition draws training, validation and test pictures anew, without overlap, and trains 2 x seeds networks. The
 planted differences are looked for with the first number of seeds alone.
+
+With --folds the verdict is that of `dropkit compare --folds`: each repetition draws as many pictures in all, and
+divides them by cross-validation, `seeds` times anew. What the t-test without the correction for shared training
+pictures would find stands beside it. The policy under two names differs by its seeds alone, which the folds do not
+share: it is found even more rarely than the correction promises.
 """
 
 import argparse
@@ -21,16 +27,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_rel
 
 import dropkit
+from dropkit.data.pictures import Part, Pictures, join, load
+from dropkit.data.split import Split, make_split
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.environment import cpu_name
 from dropkit.runs.fitting import Fit
 from dropkit.runs.metrics import per_picture
-from dropkit.runs.pictures import Pictures, load
-from dropkit.runs.split import Split
-from dropkit.studies.statistics import paired_difference
+from dropkit.studies.folds import fold_difference
+from dropkit.studies.rounds import rounds
+from dropkit.studies.statistics import Difference, paired_difference
 from dropkit.studies.verdict import PolicyRuns, judge
 
 NULL = ("fc=0.5", "fc=0.5")
@@ -39,7 +47,7 @@ PLANTED = (("none", "input=0.3"), ("none", "input=0.5"))
 
 @dataclass(frozen=True)
 class Outcome:
-    """One repetition: what was decided, and the mean squares behind it."""
+    """One repetition: what was decided, and the mean squares behind it; for folds also by the plain t-test."""
 
     verdict: str
     p_value: float
@@ -47,6 +55,7 @@ class Outcome:
     seeds: float
     pictures: float
     rest: float
+    plain_p_value: float = 1.0
 
 
 def repetition(pictures: Pictures, names: tuple[str, str], number: int, args: argparse.Namespace) -> Outcome:
@@ -62,10 +71,43 @@ def repetition(pictures: Pictures, names: tuple[str, str], number: int, args: ar
         values.append(np.stack([per_test_picture(fit) for fit in fits]))
         best = [fit.progress.best_epoch for fit in fits]
         facts.append(PolicyRuns(name=f"{name} ({side})", mean=float(values[-1].mean()), best_epochs=best, budget=200))
-    difference = paired_difference(*values)
+    return outcome(paired_difference(*values), facts)
+
+
+def outcome(difference: Difference, facts: list[PolicyRuns], plain_p_value: float = 1.0) -> Outcome:
+    """Judge a difference as a study does."""
     verdict = judge(difference, metric="error", p_holm=difference.p_value, base=facts[0], other=facts[1])
-    spread = difference.spread
-    return Outcome(verdict.kind, difference.p_value, difference.mean, spread.seeds, spread.pictures, spread.rest)
+    spread = (difference.spread.seeds, difference.spread.pictures, difference.spread.rest)
+    return Outcome(verdict.kind, difference.p_value, difference.mean, *spread, plain_p_value)
+
+
+def fold_repetition(pictures: Pictures, names: tuple[str, str], number: int, args: argparse.Namespace) -> Outcome:
+    """Train both policies on every fold of pictures of this repetition's own, and judge."""
+    torch.set_num_threads(1)
+    drawn = draw_pictures(pictures, number, args.train + args.val + args.test)
+    turns = rounds(0, args.current_seeds, args.folds)
+    splits = [make_split(drawn, seed=number * 1000 + turn.repetition, fold=turn.fold) for turn in turns]
+    same = names[0] == names[1]
+    values, facts = [], []
+    for side, name in enumerate(names):
+        first = number * 1000 + (500 * side if same else 0)  # as in `repetition`
+        fits = [train(drawn, split, name, first + turn.seed, args) for turn, split in zip(turns, splits, strict=True)]
+        values.append([per_test_picture(fit) for fit in fits])
+        mean = float(np.mean([each.mean() for each in values[-1]]))
+        best = [fit.progress.best_epoch for fit in fits]
+        facts.append(PolicyRuns(name=f"{name} ({side})", mean=mean, best_epochs=best, budget=200))
+    n_train = float(np.mean([len(split.train) for split in splits]))
+    difference = fold_difference(*values, folds=args.folds, n_train=n_train, n_pictures=len(drawn))
+    means = [[each.mean() for each in of_side] for of_side in values]
+    return outcome(difference, facts, float(np.nan_to_num(ttest_rel(*means).pvalue, nan=1.0)))
+
+
+def draw_pictures(pictures: Pictures, number: int, count: int) -> Pictures:
+    """Return so many of the pictures, as a set of their own without splits."""
+    chosen = np.sort(np.random.default_rng([number, 7]).permutation(len(pictures))[:count])
+    images, labels = pictures.read(chosen).numpy(), pictures.labels.numpy()[chosen]
+    part = Part(None, images, labels, tuple(pictures.ids[i] for i in chosen))
+    return join(pictures.name, [part], pictures.class_names)
 
 
 def draw_split(count: int, number: int, args: argparse.Namespace) -> Split:
@@ -118,7 +160,8 @@ def main() -> None:
     parser.add_argument("--data", default="digits")
     parser.add_argument("--model", default="mlp")
     parser.add_argument("--repetitions", type=int, default=200)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[5, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", help="5 3; with --folds repetitions of it: 1")
+    parser.add_argument("--folds", type=int, help="judge by cross-validation with so many folds")
     parser.add_argument("--train", type=int, default=200)
     parser.add_argument("--val", type=int, default=100)
     parser.add_argument("--test", type=int, default=300)
@@ -126,23 +169,40 @@ def main() -> None:
     parser.add_argument("--min-steps", type=int, default=30)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     args = parser.parse_args()
+    args.seeds = args.seeds or ([5, 3] if args.folds is None else [1])
 
     pictures = load(args.data)
     versions = f"dropkit {dropkit.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
     print(f"{versions}, {cpu_name()}, {args.jobs} jobs")
-    print(
-        f"{args.data}, {args.model}: {args.train} training, {args.val} validation, {args.test} test pictures, drawn "
-        f"anew in each of {args.repetitions} repetitions; patience {args.patience}\n"
-    )
-    print("| policies | seeds | difference, points | found (p < .05) | 95% interval | predicted | verdicts |")
+    print(describe(args) + "\n")
+    unit, last = ("seeds", "predicted") if args.folds is None else ("repetitions", "found without the correction")
+    print(f"| policies | {unit} | difference, points | found (p < .05) | 95% interval | {last} | verdicts |")
     print("|---|---|---|---|---|---|---|")
     began = time.perf_counter()
     for n_seeds in args.seeds:
         args.current_seeds = n_seeds
         for names in (NULL, *PLANTED) if n_seeds == args.seeds[0] else (NULL,):
-            work = (delayed(repetition)(pictures, names, number, args) for number in range(args.repetitions))
+            repeat = repetition if args.folds is None else fold_repetition
+            work = (delayed(repeat)(pictures, names, number, args) for number in range(args.repetitions))
             report(names, list(Parallel(n_jobs=args.jobs)(work)), args)
     print(f"\n{time.perf_counter() - began:.0f} s")
+
+
+def describe(args: argparse.Namespace) -> str:
+    """Say what is trained on what."""
+    drawn = f"drawn anew in each of {args.repetitions} repetitions; patience {args.patience}"
+    if args.folds is not None:
+        total = args.train + args.val + args.test
+        return f"{args.data}, {args.model}: {args.folds} folds of {total} pictures {drawn}"
+    sizes = f"{args.train} training, {args.val} validation, {args.test} test pictures"
+    return f"{args.data}, {args.model}: {sizes}, {drawn}"
+
+
+def last_column(outcomes: list[Outcome], same: bool, args: argparse.Namespace) -> str:
+    """Return what is predicted; for folds what the plain t-test finds."""
+    if args.folds is not None:
+        return f"{np.mean([outcome.plain_p_value < 0.05 for outcome in outcomes]):.3f}"
+    return "at most .05" if same else f"{predicted_power(outcomes, args.current_seeds, args.test):.2f}"
 
 
 def report(names: tuple[str, str], outcomes: list[Outcome], args: argparse.Namespace) -> None:
@@ -150,7 +210,7 @@ def report(names: tuple[str, str], outcomes: list[Outcome], args: argparse.Names
     found = sum(outcome.p_value < 0.05 for outcome in outcomes)
     interval = binomtest(found, len(outcomes)).proportion_ci()
     same = names[0] == names[1]
-    predicted = "at most .05" if same else f"{predicted_power(outcomes, args.current_seeds, args.test):.2f}"
+    predicted = last_column(outcomes, same, args)
     kinds = {
         kind: sum(outcome.verdict == kind for outcome in outcomes)
         for kind in ("helps", "hurts", "none", "undertrained")

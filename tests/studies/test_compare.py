@@ -12,25 +12,23 @@ import pytest
 import torch
 
 from dropkit.errors import DropkitError
-from dropkit.runs.config import TrainConfig
 from dropkit.runs.metrics import per_picture
 from dropkit.runs.run import read_run
-from dropkit.studies import compare as module
+from dropkit.runs.training import load_data
+from dropkit.studies import plan as module
 from dropkit.studies.compare import compare
+from dropkit.studies.estimate import Estimate
+from dropkit.studies.executor import LocalProcesses
+from dropkit.studies.question import Question
 from dropkit.studies.statistics import holm, holm_intervals, paired_difference
 
 
-def configs(*policies, **changes):
-    given = {"data": "digits", "model": "mlp", "epochs": 3, "precision": "float32", "threads": 1}
-    return [TrainConfig(**{**given, **changes}, dropout=policy) for policy in policies]
-
-
-def study_of(out, *policies, seeds=3, metric="error", **changes):
-    return compare(configs(*policies, **changes), seeds=seeds, metric=metric, workers=1, out=out, progress=False)
+def plan_of(folder, configs, workers=1):
+    return module.Plan(Question(configs), folder, LocalProcesses(workers, threads=1))
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(tmp_path_factory, study_of):
     return study_of(tmp_path_factory.mktemp("study") / "out", "none", "fc=0.5", "fc=0.97")
 
 
@@ -84,25 +82,28 @@ def test_a_study_prints_its_table_verdicts_and_next_command(study):
     assert study.record["policies"][1]["verdict"]["sentence"][:40] in text
 
 
-def test_a_finished_study_repeats_no_training(study, monkeypatch):
+def test_a_finished_study_repeats_no_training(study, monkeypatch, study_of):
     monkeypatch.setattr(
-        module.LocalProcesses,
+        LocalProcesses,
         "map",
-        lambda self, configs, seen: iter(()) if not configs else pytest.fail("trained again"),
+        lambda self, configs, pictures, spool: iter(()) if not configs else pytest.fail("trained again"),
     )
     again = study_of(study.folder, "none", "fc=0.5", "fc=0.97")
     assert again.record["trained"] == 0
     assert again.record["policies"] == study.record["policies"]
+    assert (again.record["looks"], again.record["look_count"]) == ([3], 1)  # nothing new was seen
+    assert "Look 1 at these 269 test pictures." in str(again)
 
 
-def test_more_seeds_keep_the_runs_there_are(tmp_path):
+def test_more_seeds_keep_the_runs_there_are(tmp_path, study_of):
     first = study_of(tmp_path, "none", "fc=0.5", epochs=1)
     times = {path.name: (path / "summary.json").stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
     more = study_of(tmp_path, "none", "fc=0.5", epochs=1, seeds=4)
     assert (first.record["trained"], more.record["trained"]) == (6, 2)
     assert more.record["seeds"] == [0, 1, 2, 3]
     assert (first.record["looks"], more.record["looks"]) == ([3], [3, 4])
-    assert "Looked at with 3, then 4 seeds" in str(more)
+    assert "Look 2 at these 269 test pictures. Looked at with 3, then 4 seeds" in str(more)
+    assert (first.record["look_count"], more.record["look_count"]) == (1, 2)
     assert "Looked at with 3, then 4 seeds" in more.record["verdict"]
     assert "Looked at" not in str(first)
     assert all((tmp_path / "runs" / name / "summary.json").stat().st_mtime_ns == t for name, t in times.items())
@@ -112,25 +113,25 @@ def test_more_seeds_keep_the_runs_there_are(tmp_path):
     ("changes", "field"),
     [({"metric": "nll"}, "metric is 'error' there and 'nll' here"), ({"epochs": 2}, "epochs is 3 there and 2 here")],
 )
-def test_another_study_in_the_folder_is_refused(study, changes, field):
+def test_another_study_in_the_folder_is_refused(study, changes, field, study_of):
     with pytest.raises(DropkitError, match=field):
         study_of(study.folder, "none", "fc=0.5", "fc=0.97", **changes)
 
 
-def test_a_folder_that_holds_something_else_is_refused(tmp_path):
+def test_a_folder_that_holds_something_else_is_refused(tmp_path, study_of):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(DropkitError, match="holds something else"):
         study_of(tmp_path, "none", "fc=0.5")
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
-def test_fewer_seeds_than_there_are_is_refused(tmp_path):
+def test_fewer_seeds_than_there_are_is_refused(tmp_path, study_of):
     study_of(tmp_path, "none", "fc=0.5", epochs=1, seeds=4)
     with pytest.raises(DropkitError, match="was begun with 4 seeds: ask for as many or more"):
         study_of(tmp_path, "none", "fc=0.5", epochs=1, seeds=3)
 
 
-def test_a_second_study_takes_fresh_seeds(tmp_path):
+def test_a_second_study_takes_fresh_seeds(tmp_path, configs):
     two = configs("none", "fc=0.5", epochs=1)
     study = compare(two, seeds=3, first_seed=7, workers=1, out=tmp_path, progress=False)
     assert study.record["seeds"] == [7, 8, 9]
@@ -153,7 +154,7 @@ def test_several_comparisons_are_held_to_holm(study):
     assert expected != [(d.low, d.high) for d in differences]
 
 
-def test_the_metric_that_was_declared_decides(tmp_path):
+def test_the_metric_that_was_declared_decides(tmp_path, study_of):
     study = study_of(tmp_path / "s", "none", "fc=0.9", metric="nll", epochs=1)
     row = study.record["policies"][1]
     means = [policy["metrics"]["nll"]["mean"] for policy in study.record["policies"]]
@@ -163,54 +164,75 @@ def test_the_metric_that_was_declared_decides(tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda out: compare(configs("none"), out=out), "at least two policies"),
-        (lambda out: compare(configs("none", "none"), out=out), "'none' is given twice"),
-        (lambda out: compare(configs("fc=0.5", "fc=.5"), out=out), "'fc=0.5' and 'fc=.5' are the same"),
+        (lambda out, of: compare(of("none"), out=out), "at least two policies"),
+        (lambda out, of: compare(of("none", "none"), out=out), "'none' is given twice"),
+        (lambda out, of: compare(of("fc=0.5", "fc=.5"), out=out), "'fc=0.5' and 'fc=.5' are the same"),
         (
-            lambda out: compare(configs("none", "fc=0.5"), workers=0, out=out),
+            lambda out, of: compare(of("none", "fc=0.5"), workers=0, out=out),
             "workers must be .* 1, but got 0",
         ),
-        (lambda out: compare(configs("none", "fc=0.5"), seeds=2, out=out), "seeds must be at least 3, but got 2"),
-        (lambda out: compare(configs("none", "fc=0.5"), seeds=3, budget="5m", out=out), "not both"),
-        (lambda out: compare(configs("none", "fc=0.5"), budget="soon", out=out), "budget must be a time"),
-        (lambda out: compare(configs("none", "fc=0.5"), metric="eror", out=out), "unknown metric 'eror'.*'error'"),
-        (lambda out: compare(configs("none", "fcc=0.5"), out=out), "unknown site"),
-        (lambda out: compare(configs("none", "fc=0.5", data="nowhere"), out=out), "nowhere"),
         (
-            lambda out: compare([*configs("none"), *configs("fc=0.5", lr=0.1)], out=out),
-            "lr is None for 'none' and 0.1 for 'fc=0.5'",
+            lambda out, of: compare(of("none", "fc=0.5"), seeds=2, out=out),
+            "seeds must be at least 3, but got 2",
         ),
+        (lambda out, of: compare(of("none", "fc=0.5"), seeds=3, budget="5m", out=out), "not both"),
+        (lambda out, of: compare(of("none", "fc=0.5"), budget="soon", out=out), "budget must be a time"),
+        (
+            lambda out, of: compare(of("none", "fc=0.5"), metric="eror", out=out),
+            "unknown metric 'eror'.*'error'",
+        ),
+        (lambda out, of: compare(of("none", "fcc=0.5"), out=out), "unknown site"),
+        (lambda out, of: compare(of("none", "fc=0.5", data="nowhere"), out=out), "nowhere"),
+        (
+            lambda out, of: compare([*of("none"), *of("fc=0.5", split_seed=1)], out=out),
+            "split_seed is 0 for 'none' and 1 for 'fc=0.5'",
+        ),
+        (
+            lambda out, of: compare(of("none", "fc=0.5"), folds=2, out=out),
+            "folds must be .* at least 3, but got 2",
+        ),
+        (
+            lambda out, of: compare(of("none", "fc=0.5"), folds=5, seeds=0, out=out),
+            "seeds must be .* at least 1",
+        ),
+        (lambda out, of: compare(of("none", "fc=0.5"), folds=500, out=out), "500"),
+        (lambda out, of: compare(of("none"), sweep="fc=0.5", out=out), "has no range"),
+        (
+            lambda out, of: compare(of("none", "fc=0.5"), sweep="fc=0:0.5:0.1", out=out),
+            "give one training with it",
+        ),
+        (lambda out, of: compare(of("none", "none;model=mpl"), out=out), "unknown model 'mpl'"),
     ],
 )
-def test_bad_input_writes_nothing(tmp_path, call, message):
+def test_bad_input_writes_nothing(tmp_path, call, message, configs):
     with pytest.raises(DropkitError, match=message):
-        call(tmp_path / "study")
+        call(tmp_path / "study", configs)
     assert os.listdir(tmp_path) == []
 
 
-def test_a_budget_of_time_buys_seeds_and_is_remembered(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "estimate", lambda *args: module.Estimate(seconds=4.0, epochs=1))
+def test_a_budget_of_time_buys_seeds_and_is_remembered(tmp_path, monkeypatch, configs):
+    monkeypatch.setattr(module, "estimate", lambda *args: Estimate(seconds=4.0, epochs=1))
     two = configs("none", "fc=0.5", epochs=1)
     study = compare(two, budget="35s", workers=1, out=tmp_path, progress=False)
     assert study.record["seeds"] == [0, 1, 2, 3]  # 8 s a seed
-    monkeypatch.setattr(module, "estimate", lambda *args: module.Estimate(seconds=1.0, epochs=1))
+    monkeypatch.setattr(module, "estimate", lambda *args: Estimate(seconds=1.0, epochs=1))
     again = compare(two, budget="35s", workers=1, out=tmp_path, progress=False)  # the same command, a faster machine
     assert again.record["seeds"] == [0, 1, 2, 3]
     again = compare(two, workers=1, out=tmp_path, progress=False)  # as many as there were, not the default
     assert (again.record["seeds"], again.record["trained"]) == ([0, 1, 2, 3], 0)
 
 
-def test_a_budget_counts_the_workers_and_their_start(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "estimate", lambda *args: module.Estimate(seconds=4.0, epochs=1))
+def test_a_budget_counts_the_workers_and_their_start(tmp_path, monkeypatch, configs):
+    monkeypatch.setattr(module, "estimate", lambda *args: Estimate(seconds=4.0, epochs=1))
     two = configs("none", "fc=0.5", epochs=1)
-    plan = module._Plan(two, "error", 0, tmp_path / "s", module.LocalProcesses(workers=2, threads=1))
-    data = module.load_data(two[0])
+    plan = plan_of(tmp_path / "s", two, workers=2)
+    data = load_data(two[0])
     plan.refuse_other_pictures(data[0])
     plan.settle_seeds(None, "45s", data, progress=False)
-    assert len(plan.seeds) == 10  # 5 s to start, then 2 x 4 s a seed, two at a time
+    assert plan.count == 10  # 5 s to start, then 2 x 4 s a seed, two at a time
 
 
-def test_a_policy_whose_training_diverges_gets_no_verdict_and_is_not_recommended(tmp_path, monkeypatch):
+def test_a_policy_whose_training_diverges_gets_no_verdict_and_is_not_recommended(tmp_path, monkeypatch, study_of):
     from dropkit.runs.fitting import Fit
 
     original = Fit.train_step
@@ -259,7 +281,7 @@ def test_a_killed_study_goes_on_with_the_same_command(tmp_path):
     assert len(list(runs.glob("*/summary.json"))) == 6
 
 
-def test_rates_that_diverge_at_once_are_forecast_and_reported(tmp_path, monkeypatch, capsys):
+def test_rates_that_diverge_at_once_are_forecast_and_reported(tmp_path, monkeypatch, capsys, configs):
     from dropkit.runs.fitting import Fit
 
     original = Fit.train_step
@@ -274,7 +296,7 @@ def test_rates_that_diverge_at_once_are_forecast_and_reported(tmp_path, monkeypa
     assert "6 trainings, about" in capsys.readouterr().err
 
 
-def test_other_pictures_are_refused_before_anything_is_trained_on_them(tmp_path):
+def test_other_pictures_are_refused_before_anything_is_trained_on_them(tmp_path, study_of):
     path = tmp_path / "data.npz"
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), np.arange(60) % 2
@@ -289,13 +311,13 @@ def test_other_pictures_are_refused_before_anything_is_trained_on_them(tmp_path)
     assert sorted((tmp_path / "s" / "runs").iterdir()) == before
 
 
-def test_an_undecided_study_names_the_seeds_that_would_settle_it(study):
+def test_an_undecided_study_names_the_seeds_that_would_settle_it(study, configs):
     record = json.loads(json.dumps(study.record))
     for row in record["policies"][1:]:
         row["verdict"] |= {"kind": "none", "needed_seeds": 12}
     record["policies"][2]["verdict"]["needed_seeds"] = None  # more than can be had
-    plan = module._Plan(configs("none", "fc=0.5", "fc=0.97"), "error", 0, study.folder, module.LocalProcesses(1, 1))
-    plan.seeds = [0, 1, 2]
+    plan = plan_of(study.folder, configs("none", "fc=0.5", "fc=0.97"))
+    plan.count = 3
     command = plan._what_settles(record)
     assert command.endswith(f"--seeds 12 --first-seed 3 --metric error --out {study.folder}-from-seed-3")
     record["policies"][1]["verdict"]["kind"] = "helps"

@@ -1,8 +1,11 @@
 """What a comparison is told."""
 
+import pytest
+
+from dropkit.errors import DropkitError
 from dropkit.models.networks import NETWORKS, build
 from dropkit.models.policy import Policy, apply_policy
-from dropkit.studies.config import CompareConfig, study_folder
+from dropkit.studies.config import CompareConfig
 
 
 def test_the_default_policies_suit_every_network():
@@ -19,13 +22,13 @@ def test_every_option_reaches_every_training():
     assert {(c.epochs, c.lr, c.threads, c.out) for c in configs} == {(7, 0.5, 1, None)}
 
 
-def test_the_same_options_find_the_same_folder():
-    def folder(**changes):
-        return study_folder(
-            CompareConfig(data="some/x.npz", **changes).configs(), changes.get("metric", "error"), 0, None
-        )
+def test_policies_may_set_other_options_too():
+    configs = CompareConfig(data="x", lr=0.5, policies=("none", "fc=0.1;lr=0.25;weight-decay=1e-3")).configs()
+    assert [(c.dropout, c.lr, c.weight_decay) for c in configs] == [("none", 0.5, 0.0), ("fc=0.1", 0.25, 1e-3)]
 
-    assert folder() == folder(seeds=9, workers=2)
-    assert folder().parent.name == "studies"
-    assert len({folder(), folder(metric="nll"), folder(lr=0.1), folder(policies=("none", "fc=0.1"))}) == 4
-    assert str(study_folder(CompareConfig(data="x").configs(), "error", 0, "here")) == "here"
+
+def test_a_sweep_makes_the_policies():
+    configs = CompareConfig(data="x", sweep="fc=0:0.5:0.25", epochs=3).configs()
+    assert [(c.dropout, c.epochs) for c in configs] == [("fc=0", 3), ("fc=0.25", 3), ("fc=0.5", 3)]
+    with pytest.raises(DropkitError, match="either policies or a sweep, not both"):
+        CompareConfig(data="x", sweep="fc=0:0.5:0.25", policies=("none", "fc=0.5"))

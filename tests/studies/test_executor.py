@@ -7,12 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
+from dropkit.data.pictures import load
 from dropkit.errors import DropkitError
-from dropkit.runs.pictures import load
+from dropkit.files import read_json
 from dropkit.runs.run import read_run
 from dropkit.studies.executor import LocalProcesses
 
-DIGITS = load("digits").fingerprint
+DIGITS = load("digits")
 
 
 def configs(short, tmp_path, name):
@@ -21,9 +22,9 @@ def configs(short, tmp_path, name):
 
 def test_processes_and_one_process_give_the_same_bits(short, tmp_path):
     several, one = configs(short, tmp_path, "several"), configs(short, tmp_path, "one")
-    done = list(LocalProcesses(workers=2, threads=1).map(several, DIGITS))
+    done = list(LocalProcesses(workers=2, threads=1).map(several, DIGITS, tmp_path))
     assert sorted(done) == sorted(config.folder() for config in several)
-    assert list(LocalProcesses(workers=1, threads=1).map(one, DIGITS)) == [config.folder() for config in one]
+    assert list(LocalProcesses(workers=1, threads=1).map(one, DIGITS, tmp_path)) == [config.folder() for config in one]
     for a, b in zip(several, one, strict=True):
         first, second = read_run(a.folder()), read_run(b.folder())
         assert first.config == dataclasses.replace(a, threads=1)
@@ -39,23 +40,44 @@ def test_the_cores_are_shared_out():
     assert LocalProcesses(workers=cores, threads=3).threads == 3
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_pictures_that_change_in_mid_study_are_refused(short, tmp_path, workers):
+def test_copies_are_those_of_the_processes_that_hold_the_pictures():
+    assert [LocalProcesses(workers=workers, threads=1).copies for workers in (1, 2, 5)] == [1, 3, 6]
+
+
+def write_pets(folder):
     for label, name in enumerate(("cat", "dog")):
-        (tmp_path / "pets" / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True)
         for number in range(20):
             pixels = np.full((8, 8), 10 * number + 5 * label, dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{number}.png")
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+def test_pictures_that_change_in_mid_study_are_refused(short, tmp_path):
+    write_pets(tmp_path / "pets")
     data = str(tmp_path / "pets")
     two = [short(data=data, seed=seed, epochs=1, out=str(tmp_path / f"run{seed}")) for seed in (0, 1)]
-    before = load(data).fingerprint
-    executor = LocalProcesses(workers=workers, threads=1)
-    assert len(list(executor.map(two, before))) == 2
+    before = load(data)
+    executor = LocalProcesses(workers=2, threads=1)
+    assert len(list(executor.map(two, before, tmp_path))) == 2
     # Inside a class: the time of the top folder stays as it was.
     Image.fromarray(np.full((8, 8), 255, dtype=np.uint8)).save(tmp_path / "pets" / "cat" / "3.png")
     again = [dataclasses.replace(config, out=f"{config.out}-again") for config in two]
-    after = load(data).fingerprint
-    assert len(list(executor.map(again, after))) == 2
-    assert after in (tmp_path / "run0-again" / "split.json").read_text()
+    after = load(data)
+    assert len(list(executor.map(again, after, tmp_path))) == 2
+    assert after.fingerprint in (tmp_path / "run0-again" / "split.json").read_text()
     with pytest.raises(DropkitError, match="changed while the study ran"):
-        list(executor.map([dataclasses.replace(config, out=f"{config.out}-third") for config in two], before))
+        list(executor.map([dataclasses.replace(config, out=f"{config.out}-third") for config in two], before, tmp_path))
+
+
+def test_every_process_reads_the_pictures_as_the_study_did(short, tmp_path):
+    """Another size and another split than the process had before: what it holds is not taken for what is asked."""
+    write_pets(tmp_path / "pets")
+    executor = LocalProcesses(workers=2, threads=1)
+    for size in ("8", "11"):
+        options = {"data": str(tmp_path / "pets"), "image_size": size, "epochs": 1, "augment": "none"}
+        folds = [short(**options, fold=f"{k}/3", out=str(tmp_path / f"run{size}-{k}")) for k in (1, 2, 3)]
+        list(executor.map(folds, load(options["data"], image_size=size), tmp_path))
+        runs = [read_run(config.folder()) for config in folds]
+        assert {tuple(run.summary["data"]["shape"]) for run in runs} == {(1, int(size), int(size))}
+        tested = [name for run in runs for name in read_json(run.folder / "split.json")["test"]]
+        assert sorted(tested) == sorted(load(options["data"]).ids)

@@ -14,7 +14,6 @@ from dropkit.studies.statistics import (
     Spread,
     holm,
     holm_intervals,
-    mean_interval,
     needed_pictures,
     needed_seeds,
     paired_difference,
@@ -276,15 +275,6 @@ def test_one_comparison_is_the_plain_interval():
     d = against_nothing(draw(np.random.default_rng(0), 5, 97, seeds=1.0, chance=1.0))
     assert holm_intervals([d]) == [(d.low, d.high)]
     assert holm_intervals([]) == []
-
-
-def test_the_mean_over_seeds_has_a_t_interval():
-    values = [0.16, 0.17, 0.15, 0.19, 0.16]
-    low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
-    assert mean_interval(values) == pytest.approx((np.mean(values), low, high))
-    assert mean_interval([0.16]) == (0.16, None, None)
-    with pytest.raises(DropkitError, match="no values"):
-        mean_interval([])
 
 
 # planning

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dropkit.errors import DropkitError
+from dropkit.studies.folds import FoldSpread
 from dropkit.studies.statistics import Difference, Spread, paired_difference
 from dropkit.studies.verdict import PolicyRuns, Verdict, conclude, judge, recommend
 
@@ -136,6 +137,41 @@ def test_equal_answers_change_nothing():
     assert say(d, 1.0, metric="nll").sentence == (
         "fc=0.5 changes nothing: it has the same loss on the same test pictures as none."
     )
+
+
+def test_the_balanced_error_is_in_points():
+    verdict = say(difference(-0.012, -0.018, -0.006), 0.01, metric="balanced-error")
+    assert verdict.sentence == (
+        "fc=0.5 helps: balanced test error falls by 1.2 points (95% interval 0.6 to 1.8), from 16.1% to 14.9%."
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "shared", "advice"),
+    [
+        (
+            4e-6,
+            0.0,
+            "More repetitions, which divide the same pictures anew, would settle it up to a point: "
+            "about 2 for an effect of 0.5 points.",
+        ),
+        (
+            2e-6,
+            9e-6,
+            "More repetitions would not settle it, for they divide the same pictures; "
+            "more pictures would: about 5,800 for an effect of 0.5 points.",
+        ),
+        (
+            1e-4,
+            9e-3,
+            "More repetitions would not settle it, for they divide the same pictures; "
+            "more pictures would: more than 100,000.",
+        ),
+    ],
+)
+def test_folds_that_show_nothing_say_what_would(own, shared, advice):
+    spread = FoldSpread(seeds=own + shared, pictures=0.0, rest=0.0, shared=shared, folds=5)
+    assert say(difference(-0.005, -0.014, 0.004, spread=spread), 0.4) == Verdict("none", NO_EVIDENCE + advice)
 
 
 def test_zero_has_no_minus():
@@ -293,6 +329,20 @@ def test_the_conclusion_lists_every_policy_and_recommends():
 def test_a_conclusion_that_begins_with_our_word_begins_with_a_capital():
     text = conclude(runs(), others("none"), metric="error", n_seeds=5, n_pictures=7)
     assert text.startswith("No evidence either way for fc=0.1, compared with none by test error on 5 seeds")
+
+
+def test_a_conclusion_over_folds_says_so():
+    ask = {"metric": "error", "n_pictures": 1797, "folds": 5}
+    assert "in 5 folds of 1,797 pictures. Use" in conclude(runs(), others("helps"), n_seeds=1, **ask)
+    assert "in 3 repetitions of 5 folds of 1,797 pictures." in conclude(runs(), others("none"), n_seeds=3, **ask)
+
+
+def test_what_varies_more_than_dropout_is_not_called_dropout():
+    more = [(runs("none;weight_decay=0.1"), Verdict(kind, "")) for kind in ("hurts", "none")]
+    assert recommend(runs(), more[:1], metric="error").sentence == "Keep none: all others hurt."
+    assert recommend(runs(), more[1:], metric="error").sentence == (
+        "Undecided, so keep none for now: no evidence that another policy pays here."
+    )
 
 
 def test_the_conclusion_without_others_is_the_recommendation():

@@ -3,14 +3,13 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dropkit.runs.config import TrainConfig
 from dropkit.runs.display import duration
 from dropkit.runs.record import RunFolder
 
@@ -19,15 +18,15 @@ PLAIN_EVERY = 15.0  # seconds between two plain lines while no training ends
 
 
 @contextmanager
-def watch(configs: Sequence[TrainConfig], *, show: bool) -> Iterator[Callable[[Path], None]]:
-    """Show the trainings of `configs` on standard error; yield what is called with the folder of each that is done.
+def watch(names: Mapping[Path, str], *, show: bool) -> Iterator[Callable[[Path], None]]:
+    """Show the trainings, by folder and name, on standard error; yield what is called with each folder that is done.
 
     The trainings are followed through their records on disk, wherever they run.
     """
-    if not show or not configs:
+    if not show or not names:
         yield lambda folder: None
         return
-    board = _Board(configs)
+    board = _Board(names)
     stop = threading.Event()
     thread = threading.Thread(target=board.follow, args=(stop,), daemon=True)
     with board:
@@ -42,8 +41,8 @@ def watch(configs: Sequence[TrainConfig], *, show: bool) -> Iterator[Callable[[P
 class _Board:
     """The state of a study's trainings on the screen."""
 
-    def __init__(self, configs: Sequence[TrainConfig]) -> None:
-        self.names = {config.folder(): f"{config.dropout} seed {config.seed}" for config in configs}
+    def __init__(self, names: Mapping[Path, str]) -> None:
+        self.names = names
         self.finished: set[Path] = set()
         self.began = time.monotonic()
         self.last_line = self.began
@@ -52,7 +51,7 @@ class _Board:
         if console.is_terminal:
             columns = (TextColumn("trainings"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             self.progress = Progress(*columns, TextColumn("{task.fields[now]}"), console=console, transient=True)
-            self.task = self.progress.add_task("", total=len(configs), now="")
+            self.task = self.progress.add_task("", total=len(names), now="")
 
     def __enter__(self) -> "_Board":
         if self.progress is not None:

@@ -9,12 +9,12 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+from dropkit.data.pictures import Pictures
+from dropkit.data.split import Split
 from dropkit.errors import DropkitError
 from dropkit.runs.checkpoint import save_checkpoint
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.fitting import Fit
-from dropkit.runs.pictures import Pictures
-from dropkit.runs.split import Split
 from dropkit.runs.training import computing_threads
 
 TIMED_STEPS = 20

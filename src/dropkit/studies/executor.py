@@ -5,17 +5,18 @@ import signal
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from joblib import Parallel, delayed
 
+from dropkit.data.pictures import Pictures, load
 from dropkit.errors import DropkitError
 from dropkit.runs.config import TrainConfig
-from dropkit.runs.pictures import Pictures
-from dropkit.runs.split import Split
-from dropkit.runs.training import load_data, train
+from dropkit.runs.training import split_data, train
 
 PROCESS_START_SECONDS = 5.0
+PICTURE_FIELDS = ("image_size", "on_bad_image", "stream")  # what else than the source decides what is loaded, and how
 
 
 class LocalProcesses:
@@ -39,40 +40,48 @@ class LocalProcesses:
         """About what it takes until the first training begins: a process has torch to import."""
         return PROCESS_START_SECONDS if self.workers > 1 else 0.0
 
-    def map(self, configs: Sequence[TrainConfig], fingerprint: str) -> Iterator[Path]:
+    @property
+    def copies(self) -> int:
+        """How many processes hold the pictures at once: this one, and those that train."""
+        return self.workers + 1 if self.workers > 1 else 1
+
+    def map(self, configs: Sequence[TrainConfig], pictures: Pictures, spool: Path) -> Iterator[Path]:
         """Train every config; yield the folder of each run when it is done, in the order of finishing.
 
         Args:
-            configs: the trainings.
-            fingerprint: of the pictures that they are to see; a process that finds others refuses to train.
+            configs: the trainings; all name the same pictures, though not the same split of them.
+            pictures: what they are to see; a process that finds others refuses to train.
+            spool: where pictures may be kept on disk while they are streamed.
         """
         tasks = [dataclasses.replace(config, threads=self.threads) for config in configs]
         if min(self.workers, len(tasks)) <= 1:
             for task in tasks:
-                yield _train(task, fingerprint)
+                yield _train(task, pictures)
             return
         # loky's processes need no `if __name__ == "__main__"` in the caller's script, unlike multiprocessing's.
         pool = Parallel(n_jobs=min(self.workers, len(tasks)), return_as="generator_unordered", batch_size=1)
-        yield from pool(delayed(_train_in_process)(task, fingerprint) for task in tasks)
+        told = (str(spool), self.copies, pictures.fingerprint)
+        yield from pool(delayed(_train_in_process)(task, *told) for task in tasks)
 
 
-def _train_in_process(config: TrainConfig, fingerprint: str) -> Path:
+def _train_in_process(config: TrainConfig, spool: str, copies: int, fingerprint: str) -> Path:
     # Ctrl-C reaches every process of the terminal; the parent alone answers it and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return _train(config, fingerprint)
+    how = tuple((name, getattr(config, name)) for name in PICTURE_FIELDS)
+    return _train(config, _pictures(config.data, how, spool, copies, fingerprint))
 
 
-def _train(config: TrainConfig, fingerprint: str) -> Path:
-    data = _data(config.data, config.split_seed, config.max_train, fingerprint)
+def _train(config: TrainConfig, pictures: Pictures) -> Path:
+    data = (pictures, split_data(config, pictures))
     return train(config, progress=False, page=False, data=data).folder
 
 
 @lru_cache(maxsize=1)
-def _data(source: str, split_seed: int, max_train: int | None, fingerprint: str) -> tuple[Pictures, Split]:
-    """Load the data once for all the trainings of a process."""
-    data = load_data(TrainConfig(data=source, split_seed=split_seed, max_train=max_train))
-    if data[0].fingerprint != fingerprint:
+def _pictures(source: str, how: tuple[tuple[str, Any], ...], spool: str, copies: int, fingerprint: str) -> Pictures:
+    """Load the pictures once for all the trainings of a process."""
+    pictures = load(source, **dict(how), spool=Path(spool), copies=copies)
+    if pictures.fingerprint != fingerprint:
         raise DropkitError(
             f"the pictures of {source!r} changed while the study ran: restore them, or begin a new study"
         )
-    return data
+    return pictures

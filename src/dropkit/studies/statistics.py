@@ -77,6 +77,15 @@ class Spread:
         both = of_seeds + of_pictures * max(self.pictures - self.rest, 0.0)
         return math.sqrt(max(both, of_pictures * self.pictures))
 
+    def grown(self, seeds: float, pictures: float) -> "Spread":
+        """Return what it would be with so many times the seeds and so many times the pictures."""
+        rest = self.rest / (seeds * pictures)
+        return Spread(
+            seeds=max(self.seeds - self.rest, 0.0) / seeds + rest,
+            pictures=max(self.pictures - self.rest, 0.0) / pictures + rest,
+            rest=rest,
+        )
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -149,7 +158,7 @@ def paired_difference(base: Any, other: Any) -> Difference:
         standard_error=math.sqrt(spread.total),
         low=mean - half,
         high=mean + half,
-        p_value=_p_value(mean, spread, s, n),
+        p_value=level_of_zero(mean, spread, s, n),
         from_seeds=share,
         from_pictures=1.0 - share,
         n_seeds=s,
@@ -181,28 +190,6 @@ def two_way_bootstrap(base: Any, other: Any, *, draws: int = 2000, seed: int = 0
         pictures = rng.multinomial(n, np.full(n, 1.0 / n), size=k)
         means[start : start + k] = ((seeds @ d) * pictures).sum(axis=1) / (s * n)
     return means
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Return the mean over seeds and its 95% interval (Student's t); of one value, (value, None, None).
-
-    Raises:
-        DropkitError: if there are no values.
-
-    Example:
-        >>> mean_interval([3.0])
-        (3.0, None, None)
-        >>> [round(v, 3) for v in mean_interval([1.0, 2.0, 3.0])]
-        [2.0, -0.484, 4.484]
-    """
-    v = np.asarray(values, dtype=np.float64)
-    if v.size == 0:
-        raise DropkitError("no values to take the mean of: every run of this policy diverged or is missing")
-    mean = float(v.mean())
-    if v.size == 1:
-        return mean, None, None
-    half = math.sqrt(_t_squared(v.size - 1, ALPHA / 2.0) * float(v.var(ddof=1)) / v.size)
-    return mean, mean - half, mean + half
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -318,7 +305,7 @@ def _t_squared(df: int, tail: float) -> float:
     return float(stdtrit(df, tail)) ** 2
 
 
-def _p_value(mean: float, spread: Spread, s: int, n: int) -> float:
+def level_of_zero(mean: float, spread: Spread, s: int, n: int) -> float:
     """1 - the level at which the interval ends at 0, by bisection in the logarithm of 1 - level."""
     if mean == 0.0:
         return 1.0
@@ -334,11 +321,5 @@ def _p_value(mean: float, spread: Spread, s: int, n: int) -> float:
 
 def _finds(d: Difference, seeds: int, pictures: int, alpha: float) -> bool:
     """Whether the mean would lie beyond the half-width with a power of 0.8, were all else as it was."""
-    more_s, more_n = d.n_seeds / seeds, d.n_pictures / pictures
-    rest = d.spread.rest * more_s * more_n
-    then = Spread(
-        seeds=max(d.spread.seeds - d.spread.rest, 0.0) * more_s + rest,
-        pictures=max(d.spread.pictures - d.spread.rest, 0.0) * more_n + rest,
-        rest=rest,
-    )
+    then = d.spread.grown(seeds / d.n_seeds, pictures / d.n_pictures)
     return abs(d.mean) >= then.half_width(seeds, pictures, alpha) + _POWER * math.sqrt(then.total)

@@ -1,6 +1,6 @@
 """The result of a study: an object that prints well, and whose record is plain JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from dropkit.studies.rounds import describe_rounds
+
+UNEQUAL = 1.5  # times as many test pictures in the largest class as in the smallest: the balanced error is shown
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,13 @@ class Study:
         """Return the policies side by side, with 95% intervals over seeds."""
         table = Table(box=None, pad_edge=False)
         table.add_column("policy", overflow="fold")
-        for name in ("n", "error", "NLL", "ECE", "gap"):
+        columns = _columns(self.record)
+        for name in ("n", *columns):
             table.add_column(name, justify="right", no_wrap=True)
         for row in self.record["policies"]:
-            table.add_row(*_cells(row))
+            # Text, not str: rich would read brackets in a policy as markup.
+            cells = [row["name"], str(row["n"]), *(form(row["metrics"][key]) for key, form in columns.values())]
+            table.add_row(*map(Text, cells))
         return table
 
     def __str__(self) -> str:
@@ -64,35 +71,49 @@ class Study:
         for row in self.record["policies"][1:]:
             console.print(Text(row["verdict"]["sentence"]))
         console.print()
-        if len(self.record["looks"]) > 1:
-            console.print(Text(describe_looks(self.record["looks"])))
+        if "sweep" in self.record:
+            console.print(Text(self.record["sweep"]["sentence"]))
+        if "look" in self.record:  # the first version's records say nothing of a first look
+            console.print(Text(self.record["look"]))
         console.print(Text(self.recommendation["sentence"]))
         console.print(Text(f"Next: {self.recommendation['command']}"), soft_wrap=True)
 
 
-def describe_looks(looks: Sequence[int]) -> str:
-    """Say what several looks at the same test pictures mean for the verdict.
+def describe_looks(looks: Sequence[int], pictures: int, unit: str = "seed") -> str:
+    """Say how often the test pictures were looked at, and what several looks mean for the verdict.
 
-    >>> describe_looks([5, 10])
-    'Looked at with 5, then 10 seeds: each further look makes a false positive likelier than 5%.'
+    >>> describe_looks([5], 10000)
+    'Look 1 at these 10,000 test pictures.'
+    >>> print(describe_looks([5, 10], 10000).replace(". ", ".\\n"))
+    Look 2 at these 10,000 test pictures.
+    Looked at with 5, then 10 seeds: each further look makes a false positive likelier than 5%.
     """
+    first = f"Look {len(looks)} at these {pictures:,} test pictures."
+    if len(looks) == 1:
+        return first
     counts = ", then ".join(map(str, looks))
-    return f"Looked at with {counts} seeds: each further look makes a false positive likelier than 5%."
+    return f"{first} Looked at with {counts} {unit}s: each further look makes a false positive likelier than 5%."
 
 
 def _title(record: dict[str, Any]) -> str:
-    data = record["data"]
-    return (
-        f"{data['name']}: {data['train']:,} training, {data['val']:,} validation, {data['test']:,} test pictures; "
-        f"mean of {len(record['seeds'])} seeds with its 95% interval"
-    )
+    data, folds = record["data"], record.get("folds")
+    splits = f"{data['train']:,} training, {data['val']:,} validation, {data['test']:,} test pictures"
+    if folds is None:
+        return f"{data['name']}: {splits}; mean of {len(record['seeds'])} seeds with its 95% interval"
+    rounds = describe_rounds(folds["repetitions"], folds["k"])
+    return f"{data['name']}: {rounds}, each of some {splits}; mean of them with its 95% interval"
 
 
-def _cells(row: dict[str, Any]) -> list[Text]:
-    figures = row["metrics"]
-    cells = [row["name"], str(row["n"]), _percent(figures["error"])]
-    # Text, not str: rich would read brackets in a policy as markup.
-    return [Text(cell) for cell in [*cells, *(_figure(figures[name]) for name in ("nll", "ece", "gap"))]]
+def _columns(record: dict[str, Any]) -> dict[str, tuple[str, Callable[[dict[str, Any]], str]]]:
+    """Return the table's columns: what each is called, which figure it shows, and how that is written."""
+    unequal = record["metric"] == "balanced-error" or (record.get("imbalance") or 1.0) >= UNEQUAL
+    return {
+        "error": ("error", _percent),
+        **({"balanced": ("balanced_error", _percent)} if unequal else {}),
+        "NLL": ("nll", _figure),
+        "ECE": ("ece", _figure),
+        "gap": ("gap", _figure),
+    }
 
 
 def _percent(figure: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """What a comparison says in words: a verdict for each policy, a recommendation, a paragraph for the study.
 
-Errors are fractions here and points (hundredths) in sentences; nll is in nats. Lower is better for both.
+Errors are fractions here and points (hundredths) in sentences; nll is in nats. Lower is better for all.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dropkit.errors import DropkitError, unknown
+from dropkit.runs.metrics import METRICS
+from dropkit.studies.folds import FoldSpread, needed_repetitions
+from dropkit.studies.rounds import describe_rounds
 from dropkit.studies.statistics import (
     ALPHA,
     MOST_PICTURES,
@@ -91,7 +94,7 @@ def judge(
 
     Args:
         difference: other less base; None where fewer than two seeds finished with both.
-        metric: "error" or "nll".
+        metric: "error", "nll" or "balanced-error".
         p_holm: from `statistics.holm` over all policies of the study.
         base: the first policy's runs.
         other: this policy's.
@@ -109,8 +112,8 @@ def judge(
         >>> print(judge(d, metric="error", p_holm=1.0, base=base, other=other).sentence)
         fc=0.5 changes nothing: it is right and wrong on exactly the same test pictures as none.
     """
-    if metric not in ("error", "nll"):
-        raise unknown("metric", metric, ["error", "nll"])
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
     if base.diverged or other.diverged:
         return _diverged(base, other)
     if difference is None:
@@ -136,7 +139,8 @@ def recommend(base: PolicyRuns, others: Sequence[tuple[PolicyRuns, Verdict]], *,
         best = min(helping, key=lambda runs: runs.mean)
         return Recommendation(best.name, _use(best, base, len(helping), metric))
     kinds = [verdict.kind for _, verdict in others]
-    return Recommendation(base.name, _keep(base, kinds))
+    alone = base.name == "none" and not any(";" in runs.name for runs, _ in others)
+    return Recommendation(base.name, _keep(base, kinds, "dropout" if alone else "another policy"))
 
 
 def conclude(
@@ -146,8 +150,11 @@ def conclude(
     metric: str,
     n_seeds: int,
     n_pictures: int,
+    folds: int | None = None,
 ) -> str:
     """Return the study's answer in a paragraph: what was compared, what each policy did, what to do.
+
+    With `folds` it was a cross-validation: `n_seeds` are its repetitions, and `n_pictures` all its pictures.
 
     Example:
         >>> none = PolicyRuns(name="none", mean=0.16, best_epochs=[3, 4], budget=20)
@@ -162,6 +169,8 @@ def conclude(
         names = [runs.name for runs, verdict in others if verdict.kind == kind]
         parts += [text.format(_and(names))] if names else []
     where = f"on {_count(n_seeds, 'seed')} and {_count(n_pictures, 'test picture')}"
+    if folds is not None:
+        where = f"in {describe_rounds(n_seeds, folds)} of {_count(n_pictures, 'picture')}"
     advice = recommend(base, others, metric=metric).sentence
     if not parts:
         return advice
@@ -180,6 +189,9 @@ _LISTED: dict[Kind, str] = {
 }
 
 
+_NAMES = {"error": "test error", "nll": "test loss (NLL)", "balanced-error": "balanced test error"}
+
+
 @dataclass(frozen=True)
 class _Unit:
     """How a metric is written: its name, and with how many digits."""
@@ -190,25 +202,25 @@ class _Unit:
     @staticmethod
     def fit(metric: str, *values: float) -> "_Unit":
         """The fewest digits at which none of the values that is not zero looks like zero (or three more)."""
-        usual = 1 if metric == "error" else 3
-        smallest = min((abs(v) for v in values if v), default=1.0) * (100 if metric == "error" else 1)
+        usual = 3 if metric == "nll" else 1
+        smallest = min((abs(v) for v in values if v), default=1.0) * (1 if metric == "nll" else 100)
         extra = (d for d in range(3) if smallest >= 0.5 * 10.0 ** -(usual + d))
         return _Unit(metric, usual + next(extra, 3))
 
     @property
     def name(self) -> str:
-        return "test error" if self.metric == "error" else "test loss (NLL)"
+        return _NAMES[self.metric]
 
     def number(self, value: float) -> str:
         """Points for errors, nats for losses, without the unit."""
-        value = round(100 * value if self.metric == "error" else value, self.digits)
+        value = round(value if self.metric == "nll" else 100 * value, self.digits)
         return f"{value + 0.0:.{self.digits}f}"  # + 0.0: no minus before a zero
 
     def amount(self, value: float) -> str:
-        return self.number(value) + (" points" if self.metric == "error" else " nats")
+        return self.number(value) + (" nats" if self.metric == "nll" else " points")
 
     def level(self, value: float) -> str:
-        return self.number(value) + ("%" if self.metric == "error" else " nats")
+        return self.number(value) + (" nats" if self.metric == "nll" else "%")
 
 
 def _found(
@@ -235,7 +247,7 @@ def _no_evidence(
 ) -> Verdict:
     low, high = ends
     if d.mean == low == high == 0.0:
-        same = "is right and wrong on exactly" if metric == "error" else "has the same loss on"
+        same = "has the same loss on" if metric == "nll" else "is right and wrong on exactly"
         sentence = f"{other.name} changes nothing: it {same} the same test pictures as {base.name}."
         return Verdict("none", sentence)
     bound = max(abs(low), abs(high))
@@ -261,6 +273,8 @@ def _what_settles(d: Difference, unit: _Unit, comparisons: int) -> str:
     effect = f"an effect of {unit.amount(abs(d.mean))}"
     if d.mean == 0.0:
         return "The two are equal on average, so no number of seeds or pictures is promised to part them."
+    if isinstance(d.spread, FoldSpread):
+        return _what_settles_folds(needed_repetitions(d, alpha), pictures, effect)
     if seeds is None and pictures is None:
         first, second = ("seeds", "test pictures") if d.from_seeds >= 0.5 else ("test pictures", "seeds")
         most = MOST_SEEDS if first == "seeds" else MOST_PICTURES
@@ -271,6 +285,16 @@ def _what_settles(d: Difference, unit: _Unit, comparisons: int) -> str:
     if pictures is None or (seeds is not None and seeds / d.n_seeds <= pictures / d.n_pictures):
         return f"More seeds would settle it sooner than more test pictures: about {seeds} seeds for {effect}."
     return f"More test pictures would settle it sooner than more seeds: about {pictures:,} for {effect}."
+
+
+def _what_settles_folds(repetitions: int | None, pictures: int | None, effect: str) -> str:
+    if repetitions is not None:
+        return (
+            f"More repetitions, which divide the same pictures anew, would settle it up to a point: "
+            f"about {repetitions} for {effect}."
+        )
+    how_many = f"about {pictures:,} for {effect}" if pictures is not None else f"more than {MOST_PICTURES:,}"
+    return f"More repetitions would not settle it, for they divide the same pictures; more pictures would: {how_many}."
 
 
 def _diverged(base: PolicyRuns, other: PolicyRuns) -> Verdict:
@@ -315,7 +339,7 @@ def _use(best: PolicyRuns, base: PolicyRuns, helping: int, metric: str) -> str:
     return f"Use {best.name}: {unit.name} is {levels}.{several}"
 
 
-def _keep(base: PolicyRuns, kinds: Sequence[Kind]) -> str:
+def _keep(base: PolicyRuns, kinds: Sequence[Kind], what: str) -> str:
     if base.diverged:
         advice = "Lower the learning rate and compare again."
         return f"Choose nothing yet: training with {base.name} itself diverged. {advice}"
@@ -323,9 +347,8 @@ def _keep(base: PolicyRuns, kinds: Sequence[Kind]) -> str:
         return f"Keep {base.name}: nothing was compared with it."
     if all(kind == "undertrained" for kind in kinds):
         return "Train longer before you choose: no policy was trained long enough to be judged."
-    what = "dropout" if base.name == "none" else "another policy"
     if all(kind == "hurts" for kind in kinds):
-        return f"Keep {base.name}: {what} hurts here." if base.name == "none" else f"Keep {base.name}: all others hurt."
+        return f"Keep {base.name}: {what} hurts here." if what == "dropout" else f"Keep {base.name}: all others hurt."
     unjudged = sum(kind in ("undertrained", "diverged") for kind in kinds)
     if unjudged == len(kinds):
         return f"Keep {base.name} for now: no other policy could be judged."

@@ -1,0 +1,79 @@
+"""What a folder holds, opened again: a study or a run, its page, its best run."""
+
+from pathlib import Path
+
+from dropkit.errors import DropkitError
+from dropkit.files import read_json
+from dropkit.report.page import write_page
+from dropkit.runs.details import lowest_validation
+from dropkit.runs.record import RunFolder
+from dropkit.runs.run import Run, read_run, write_run_page
+from dropkit.studies.study import Study
+
+
+def rebuild_page(folder: str | Path) -> Path:
+    """Write the page of a study or a run again, from the records in its folder, and return its path.
+
+    Raises:
+        DropkitError: if the folder holds neither, or one that is not finished.
+
+    Example:
+        >>> import tempfile
+        >>> from dropkit.runs.config import TrainConfig
+        >>> from dropkit.runs.training import train
+        >>> run = train(TrainConfig(data="digits", model="mlp", epochs=1, out=tempfile.mkdtemp()), progress=False)
+        >>> rebuild_page(run.folder).name
+        'report.html'
+    """
+    opened = reopen(folder)
+    if isinstance(opened, Run):
+        return write_run_page(opened)
+    seen = opened.folder / "details.json"  # the first version's studies have none
+    record = {**opened.record, "details": read_json(seen)} if seen.is_file() else opened.record
+    return write_page(record, opened.page)
+
+
+def reopen(folder: str | Path) -> Study | Run:
+    """Return the finished study or run that a folder holds.
+
+    Raises:
+        DropkitError: saying what is there instead.
+    """
+    path = Path(folder)
+    if (path / "study.json").is_file():
+        return Study(path, read_json(path / "study.json"))
+    if RunFolder(path).finished:
+        return read_run(path)
+    raise DropkitError(f"{str(path)!r} {_what_else(path)}: give the folder of a finished study or run")
+
+
+def _what_else(path: Path) -> str:
+    """Say why nothing can be opened there."""
+    if not path.exists():
+        return "does not exist"
+    if not path.is_dir():
+        return "is a file"
+    if (path / "study-config.json").is_file():
+        return "holds a study that is not finished (the same compare command goes on with it)"
+    if RunFolder(path).begun:
+        return "holds a run that is not finished (the same train command goes on with it)"
+    return "holds neither a study nor a run"
+
+
+def best_run(folder: str | Path) -> Run:
+    """Return the run to predict with: a run's folder means that run; a study's the recommended policy's run with the
+    lowest validation loss.
+
+    Raises:
+        DropkitError: if there is none.
+    """
+    opened = reopen(folder)
+    if isinstance(opened, Run):
+        return opened
+    policy = opened.recommendation["policy"]
+    # By name inside the study: its folder may have been moved.
+    places = [Path(folder) / run["folder"] for run in opened.record["runs"] if run["policy"] == policy]
+    kept = [run for run in map(read_run, places) if not run.diverged]
+    if not kept:
+        raise DropkitError(f"every training of {policy!r} in the study {str(folder)!r} diverged: there is no model")
+    return lowest_validation(kept)

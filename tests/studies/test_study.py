@@ -1,0 +1,80 @@
+"""How a study prints: which columns, which looks."""
+
+import copy
+
+import pytest
+
+from dropkit.studies.study import Study, describe_looks
+
+
+def figure(mean, half, unit="fraction"):
+    return {"mean": mean, "low": mean - half, "high": mean + half, "unit": unit}
+
+
+RECORD = {
+    "data": {"name": "pets", "train": 701, "val": 149, "test": 151},
+    "seeds": [0, 1, 2],
+    "metric": "error",
+    "imbalance": 1.2,
+    "look": "Look 1 at these 151 test pictures.",
+    "policies": [
+        {
+            "name": name,
+            "n": 3,
+            "verdict": {"sentence": f"{name} is judged."},
+            "metrics": {
+                "error": figure(0.1612, 0.0123),
+                "balanced_error": figure(0.3034, 0.0456),
+                "nll": figure(0.51, 0.02),
+                "ece": figure(0.03, 0.01),
+                "gap": {"mean": None, "low": None, "high": None},
+            },
+        }
+        for name in ("none", "fc=0.5")
+    ],
+    "recommendation": {"policy": "none", "sentence": "Keep none.", "command": "dropkit train pets"},
+}
+
+
+def printed(tmp_path, **changes):
+    return str(Study(tmp_path, {**copy.deepcopy(RECORD), **changes}))
+
+
+def test_the_text_has_title_table_verdicts_looks_and_the_next_command(tmp_path):
+    assert printed(tmp_path).splitlines() == [
+        "pets: 701 training, 149 validation, 151 test pictures; mean of 3 seeds with its 95% interval",
+        "policy  n         error           NLL           ECE  gap",
+        "none    3  16.12% ±1.23  0.510 ±0.020  0.030 ±0.010    -",
+        "fc=0.5  3  16.12% ±1.23  0.510 ±0.020  0.030 ±0.010    -",
+        "",
+        "fc=0.5 is judged.",
+        "",
+        "Look 1 at these 151 test pictures.",
+        "Keep none.",
+        "Next: dropkit train pets",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [({}, False), ({"imbalance": 1.5}, True), ({"imbalance": None}, False), ({"metric": "balanced-error"}, True)],
+)
+def test_the_balanced_error_is_shown_where_classes_differ_or_it_decides(tmp_path, changes, shown):
+    text = printed(tmp_path, **changes)
+    assert ("balanced" in text.splitlines()[1]) is shown
+    assert ("30.34% ±4.56" in text) is shown
+
+
+def test_folds_and_sweeps_are_told(tmp_path):
+    folds = {"k": 5, "repetitions": 2}
+    text = printed(tmp_path, folds=folds, sweep={"sentence": "Lowest at rate 0.4."})
+    assert text.startswith("pets: 2 repetitions of 5 folds, each of some 701 training")
+    assert "Lowest at rate 0.4.\n" in text
+
+
+def test_later_looks_warn():
+    assert describe_looks([4], 1001) == "Look 1 at these 1,001 test pictures."
+    assert describe_looks([1, 2, 2], 7, "repetition") == (
+        "Look 3 at these 7 test pictures. "
+        "Looked at with 1, then 2, then 2 repetitions: each further look makes a false positive likelier than 5%."
+    )
