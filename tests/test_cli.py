@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import dropkit
 from dropkit import cli
@@ -67,11 +69,27 @@ def test_compare_prints_table_verdict_recommendation_and_page(capfd, tmp_path):
         (["train", "digits", "--dropout", "cov=0.2"], "Did you mean 'conv'?"),
         (["train", "digits", "--epochs", "0"], "epochs must be a whole number of at least 1, but got 0"),
         (["train", "digits", "--optimizer", "adamm"], "Did you mean 'adam'?"),
-        (["trian", "digits"], "unknown command 'trian': allowed are train, compare. Did you mean 'train'?"),
-        (["compare", "digits", "--metric", "nl"], "unknown metric 'nl': allowed are error, nll. Did you mean 'nll'?"),
+        (
+            ["trian", "digits"],
+            "unknown command 'trian': allowed are train, compare, predict, report. Did you mean 'train'?",
+        ),
+        (
+            ["compare", "digits", "--metric", "nl"],
+            "unknown metric 'nl': allowed are error, nll, balanced-error. Did you mean 'nll'?",
+        ),
         (["compare", "digits", "--policies", "none"], "at least two policies"),
         (["compare", "digits", "--seeds", "2"], "seeds must be at least 3, but got 2"),
         (["compare", "digits", "--budget", "soon"], "budget must be a time such as 20m"),
+        (["compare", "digits", "--sweep", "fc=0.5"], "sweep"),
+        (["compare", "digits", "--policies", "none", "fc=0.5;wieght_decay=1"], "Did you mean 'weight_decay'?"),
+        (["compare", "digits", "--folds", "2"], "folds must be a whole number of at least 3, but got 2"),
+        (["train", "digits", "--image-size", "1000000"], "each 4 to 1024"),
+        (["train", "digits", "--augment", "flop"], "unknown augmentation 'flop'"),
+        (["train", "digits", "--fold", "6/5"], "fold"),
+        (["train", "digits", "--group", "("], "group"),
+        (["predict", "nowhere", "x.png"], "there is no file or folder 'x.png'"),
+        (["predict", ".", "."], "has no picture"),
+        (["report", "nowhere"], "nowhere"),
     ],
 )
 def test_wrong_input_is_a_message_and_exit_code_2(capfd, tmp_path, monkeypatch, words, message):
@@ -165,3 +183,62 @@ def test_ctrl_c_in_a_study_ends_every_process_and_exits_with_130(tmp_path):
     assert child.returncode == 130, err
     assert "the same command goes on" in err
     assert "Traceback" not in err
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Nine photographs in each of two classes, in colour, of different sizes, and one file that is none."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("bright", "dark <b>")):
+        (folder / name).mkdir()
+        for i in range(9):
+            pixels = rng.integers(0, 100, (17 + i, 23 + i, 3), dtype=np.uint8) + np.uint8(120 * (1 - number))
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    (folder / "bright" / "broken.png").write_bytes(b"none")
+    return folder
+
+
+def test_from_photographs_to_predictions_and_back_to_the_page(capfd, tmp_path, photos):
+    words = ["compare", photos, "--policies", "none", "fc=0.5;lr=0.01", "--seeds", 3, "--workers", 1, *SHORT]
+    code, _, err = run(capfd, *words, "--out", tmp_path / "s", "--image-size", "16")
+    assert code == 2
+    assert "1 of 19 pictures in" in err
+    assert "'bright/broken.png'" in err
+    assert not (tmp_path / "s").exists()
+    words += ["--out", tmp_path / "s", "--image-size", "16", "--on-bad-image", "skip"]
+    code, out, err = run(capfd, *words)
+    assert code == 0
+    assert "1 of 19 pictures cannot be read and were skipped" in err
+    assert "Look 1 at" in out
+    code, out, err = run(capfd, "predict", tmp_path / "s", photos, "--json")
+    assert code == 1
+    rows = json.loads(out)
+    assert len(rows) == 19
+    assert {row["class"] for row in rows if row["error"] is None} <= {"bright", "dark <b>"}
+    assert [row["picture"] for row in rows if row["error"]] == [str(photos / "bright" / "broken.png")]
+    assert "1 of 19 pictures could not be read" in err
+    code, out, _ = run(capfd, "predict", tmp_path / "s", photos / "bright" / "0.png")
+    assert (code, out.count("\n")) == (0, 1)
+    page = tmp_path / "s" / "report.html"
+    written = page.read_bytes()
+    page.unlink()
+    code, out, _ = run(capfd, "report", tmp_path / "s")
+    assert (code, out) == (0, f"page: {page}\n")
+    assert page.read_bytes() == written
+    assert b"dark <b>" not in written
+
+
+def test_a_single_runs_page_is_written_anew(capfd, tmp_path):
+    run(capfd, "train", "digits", *SHORT, "--out", tmp_path / "run")
+    page = tmp_path / "run" / "report.html"
+    written = page.read_bytes()
+    page.unlink()
+    assert run(capfd, "report", tmp_path / "run")[0] == 0
+    assert page.read_bytes() == written
+
+
+def test_predict_takes_one_form(capfd, tmp_path):
+    code, _, err = run(capfd, "predict", tmp_path, tmp_path, "--json", "--csv")
+    assert code == 2
+    assert "either --json or --csv" in err
