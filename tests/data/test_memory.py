@@ -1,20 +1,16 @@
+from types import SimpleNamespace
+
 import pytest
 
 from dropkit.data import memory
 
 
 def test_the_least_of_what_system_and_container_say_counts(monkeypatch):
-    monkeypatch.setattr(memory, "_of_system", lambda: 700)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=700))
     for groups, least in (((900, None), 700), ((None, 500), 500), ((None, None), 700)):
         answers = iter(groups)
         monkeypatch.setattr(memory, "_of_group", lambda *files, answers=answers: next(answers))
         assert memory.available_memory() == least
-
-
-def test_a_system_that_tells_nothing_has_some(monkeypatch):
-    monkeypatch.setattr(memory, "_of_system", lambda: None)
-    monkeypatch.setattr(memory, "_of_group", lambda *files: None)
-    assert memory.available_memory() == 4 * 2**30
 
 
 @pytest.mark.parametrize(("limit", "left"), [("700\n", 200), ("300\n", 0), ("max\n", None)])
