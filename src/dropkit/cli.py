@@ -107,6 +107,7 @@ class PredictCommand:
             raise DropkitError("name the pictures to predict, or folders of them, after the run's folder")
         files = find_pictures(self.pictures)
         run = best_run(Path(self.folder))
+        print(f"with {run.config.dropout}, seed {run.config.seed}: {run.folder}", file=sys.stderr)  # noqa: T201
         form = "json" if self.json else "csv" if self.csv else "text"
         bad = print_labels(label_pictures(run, files, device=self.device), len(files), form)
         return INCOMPLETE if bad else DONE

@@ -157,7 +157,7 @@ def test_bad_pictures_are_counted_and_20_are_listed(tmp_path):
     lines = str(error.value).splitlines()
     assert "23 of 29 pictures" in lines[0]
     assert len(lines) == 23
-    assert lines[20] == "  'dog/19.png': not a picture in one of the formats " + lines[20].split("formats ")[1]
+    assert lines[20] == "  'dog/19.png': no BMP, " + lines[20].split("no BMP, ")[1]
     assert lines[21] == "  and 3 more"
     assert "--on-bad-image skip" in lines[22]
 
@@ -167,11 +167,11 @@ def test_bad_pictures_are_skipped_and_told(tmp_path):
     (tmp_path / "cat" / "!.png").touch()  # the first of all
     pictures = load(tmp_path, on_bad_image="skip", image_size="native")
     assert [name for name, _ in pictures.skipped] == ["cat/!.png", *(f"dog/{i:02}.png" for i in range(7))]
-    assert all("not a picture" in reason for _, reason in pictures.skipped[1:])
+    assert all("WEBP picture" in reason for _, reason in pictures.skipped[1:])
     assert pictures.ids == ("cat/0.png", "cat/1.png", "cat/2.png", *(f"dog/good {i}.png" for i in range(3)))
     assert pictures.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert (
-        "8 of 14 pictures cannot be read and were skipped: 'cat/!.png' (the file is empty); 'dog/00.png' (not a"
+        "8 of 14 pictures cannot be read and were skipped: 'cat/!.png' (the file is empty); 'dog/00.png' (no BMP"
         in pictures.notes[-1]
     )
     for name, _ in pictures.skipped:

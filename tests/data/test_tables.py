@@ -126,7 +126,7 @@ def test_bad_rows_are_stopped_at_or_skipped(datasets, tmp_path):
     images[1] = {"bytes": b"no picture", "path": None}
     images[3] = None
     dataset(datasets, 7, image=images).to_parquet(tmp_path / "pets.parquet")
-    refused(tmp_path / "pets.parquet", "2 of 7 pictures", "'pets[1]': not a picture", "'pets[3]': the file is empty")
+    refused(tmp_path / "pets.parquet", "2 of 7 pictures", "'pets[1]': no BMP", "'pets[3]': the file is empty")
     pictures = load(tmp_path / "pets.parquet", on_bad_image="skip")
     assert len(pictures) == 5
     assert [name for name, _ in pictures.skipped] == ["pets[1]", "pets[3]"]

@@ -60,7 +60,7 @@ def test_a_picture_that_cannot_be_read_is_a_row_with_its_error(run, files, tmp_p
     assert [label.error is None for label in labels] == [True, False, True]
     assert labels[1].picture == str(tmp_path / "broken.png")
     assert labels[1].class_name is None
-    assert "not a picture" in labels[1].error
+    assert "WEBP picture" in labels[1].error
 
 
 def test_another_size_and_colours_are_brought_to_the_runs(run, tmp_path):

@@ -154,7 +154,7 @@ def _source(file: PictureFile) -> Path | BinaryIO:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):  # its text repeats the path
-        return f"not a picture in one of the formats {', '.join(FORMATS)}, or its beginning is damaged"
+        return f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture, or damaged at its beginning"
     if isinstance(error, Image.DecompressionBombError):
         return f"its header tells of more than {2 * MOST_PIXELS:,} pixels"
     if isinstance(error, MemoryError):

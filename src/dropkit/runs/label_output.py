@@ -43,8 +43,11 @@ def print_labels(labels: Iterable[Label], total: int, form: str) -> int:
 
 def as_text(labels: Iterable[Label]) -> Iterator[str]:
     """Yield a line for each label: path, class, probability, and the next class."""
+    width = 0
     for label in labels:
-        path = printable(label.picture).ljust(_WIDEST_PATH)
+        path = printable(label.picture)
+        width = max(width, min(len(path), _WIDEST_PATH))  # paths to come are not known yet: the column grows
+        path = path.ljust(width)
         if label.error is not None:
             yield f"{path}  cannot be read: {printable(label.error)}"
             continue
