@@ -18,7 +18,8 @@ def available_memory() -> int:
     True
     """
     groups = (_of_group(*files) for files in _GROUPS)
-    return min([psutil.virtual_memory().available, *(count for count in groups if count is not None)])
+    free: int = psutil.virtual_memory().available
+    return min([free, *(count for count in groups if count is not None)])
 
 
 def _of_group(limit: str, used: str) -> int | None:
