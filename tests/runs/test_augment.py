@@ -94,6 +94,9 @@ def noisy(images):
 def half(images):
     return images.float() / 2
 
+def failing(images):
+    raise ValueError("boom")
+
 def broken(images)
 """
 
@@ -153,3 +156,18 @@ def test_seeded_restores_every_generator():
     again = torch.rand(2), random.random(), np.random.rand()  # noqa: NPY002
     assert torch.equal(expected[0], again[0])
     assert expected[1:] == again[1:]
+
+
+def test_every_batch_of_an_epoch_draws_anew(images, tmp_path):
+    (tmp_path / "draws.py").write_text(FUNCTION.replace("def broken(images)", ""))
+    change = Augmentation.parse(f"{tmp_path}/draws.py:noisy", seed=7)
+    blank = torch.zeros_like(images)
+    noise = [change(blank, NUMBERS + shift, epoch=2) for shift in range(0, 310, 31)]
+    assert len({part.numpy().tobytes() for part in noise if part.any()}) == sum(bool(part.any()) for part in noise) > 1
+
+
+def test_a_function_that_raises_is_a_message_with_its_place(images, tmp_path):
+    (tmp_path / "fails.py").write_text(FUNCTION.replace("def broken(images)", ""))
+    change = Augmentation.parse(f"{tmp_path}/fails.py:failing", seed=7)
+    with pytest.raises(DropkitError, match=r"'failing' raised ValueError: boom \(.*fails.py, line 12\)"):
+        change.try_out(images[:2])

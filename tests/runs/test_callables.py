@@ -5,7 +5,7 @@ import math
 import pytest
 
 from dropkit.errors import DropkitError
-from dropkit.runs.callables import import_function, name_of, names_function
+from dropkit.runs.callables import code_of, import_function, name_of, names_function
 from dropkit.runs.config import TrainConfig
 
 
@@ -44,3 +44,20 @@ def test_what_no_other_process_could_import_is_refused(function):
 
 def test_a_config_takes_the_function_itself():
     assert TrainConfig(data="digits", augment=math.floor).augment == "math:floor"
+
+
+def test_code_is_told_apart_by_its_file(tmp_path):
+    path = tmp_path / "coded.py"
+    path.write_text("def f(images):\n    return images\nnumber = 3\n")
+    first = code_of("augment", f"{path}:f")
+    assert first == code_of("augment", f"{path}:f")
+    path.write_text("def f(images):\n    return images + 1\n")
+    assert code_of("augment", f"{path}:f") != first
+    assert code_of("augment", "flip,crop") is None
+    assert code_of("augment", None) is None
+
+
+def test_what_is_no_function_is_said_to_be_none(tmp_path):
+    (tmp_path / "numbers_only.py").write_text("number = 3\n")
+    with pytest.raises(DropkitError, match="'number' is int, but a function is needed"):
+        import_function("augment", f"{tmp_path}/numbers_only.py:number")

@@ -236,3 +236,23 @@ def test_one_picture_a_batch_trains_a_network_with_batch_norm(short, digits):
     fit = fit_of(short(model="bn-cnn", batch_size=1), digits)
     assert fit.train_epoch(most_steps=3) == 3
     assert all(value.isfinite().all() for value in fit.model.state_dict().values())
+
+
+def test_class_weights_enter_the_steps_gradient(short, digits):
+    """One step by hand with the weighted loss gives the same weights; without the weights it does not."""
+    pictures, split = digits
+    some = np.flatnonzero(
+        (pictures.labels[torch.from_numpy(split.train)] != 3).numpy() | (np.arange(len(split.train)) % 5 == 0)
+    )
+    unequal = (pictures, dataclasses.replace(split, train=split.train[some]))
+    config = short(dropout="none", optimizer="sgd", momentum=0.0, class_weights="balanced")
+    fit, hand, plain = (fit_of(config, unequal) for _ in range(3))
+    fit.train_epoch(most_steps=1)
+    for other, weights in ((hand, hand.class_weights), (plain, None)):
+        x, y = other.data.read(next(other.data.epoch(0, 0, 128)))
+        other.model.train()
+        F.cross_entropy(other.model(x), y, weights).backward()
+        other.optimizer.step()
+    states = [other.model.state_dict() for other in (fit, hand, plain)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not all(torch.equal(states[0][key], states[2][key]) for key in states[0])

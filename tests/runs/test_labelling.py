@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,3 +130,19 @@ def test_errors_are_counted_and_told(capsys):
     said = capsys.readouterr()
     assert said.out.startswith("picture,class,")
     assert "1 of 3 pictures could not be read" in said.err
+
+
+def test_what_cannot_be_read_in_a_folder_is_not_passed_over(run, tmp_path):
+    (tmp_path / "real").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "real" / "a.png")
+    folder = tmp_path / "given"
+    folder.mkdir()
+    (folder / "linked").symlink_to(tmp_path / "real")
+    (folder / "dangling.png").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "around").symlink_to(folder)
+    labels = {Path(label.picture).name: label.error for label in label_pictures(run, find_pictures([str(folder)]))}
+    assert labels["a.png"] is None
+    assert labels["pipe.png"] == "it is not a file"
+    assert "No such file" in labels["dangling.png"]
+    assert len(labels) == 3

@@ -1,5 +1,6 @@
 """A run on disk: what it holds, how it goes on, what it refuses."""
 
+import dataclasses
 import json
 import math
 import os
@@ -309,3 +310,45 @@ def test_real_pictures_are_learned(short, fashion_mnist):
     assert (data["train"], data["val"], data["test"]) == (600, 106, 10_000)
     assert len(data["class_names"]) == data["classes"] == 10
     assert run.summary["test"]["error"] < 0.45  # nine in ten are wrong by chance
+
+
+def test_a_users_function_that_fails_or_changes_is_refused(short, tmp_path):
+    path = tmp_path / "own_augmentation.py"
+    path.write_text("def f(images):\n    return images.float()\n")
+    with pytest.raises(DropkitError, match="a batch of uint8"):
+        train(short(augment=f"{path}:f"), progress=False)
+    assert not (tmp_path / "run").exists()
+    other = tmp_path / "another_augmentation.py"
+    other.write_text("def f(images):\n    return images.flip(3)\n")
+    train(short(augment=f"{other}:f"), progress=False, page=False)
+    assert train(short(augment=f"{other}:f"), progress=False, page=False).repeated
+    other.write_text("def f(images):\n    return images.flip(2)\n")
+    with pytest.raises(DropkitError, match="the code of .* has changed since the run"):
+        train(short(augment=f"{other}:f"), progress=False)
+
+
+def test_a_run_of_the_first_version_is_read(short, tmp_path):
+    run = train(short(), progress=False)
+    summary = json.loads((run.folder / "summary.json").read_text())
+    for name in ("balanced_error", "recall"):
+        del summary["test"][name]
+    (run.folder / "summary.json").write_text(json.dumps(summary))
+    again = train(short(), progress=False)
+    assert again.repeated
+    assert "balanced" not in str(again)
+    assert "test error" in str(again)
+
+
+def test_a_missing_file_of_weights_is_a_message(short):
+    run = train(short(), progress=False, page=False)
+    (run.folder / "model.safetensors").unlink()
+    with pytest.raises(DropkitError, match=r"model.safetensors is missing"):
+        run.model()
+
+
+def test_names_cannot_colour_the_terminal(short):
+    pictures, split = training.load_data(short())
+    named = dataclasses.replace(pictures, class_names=("\x1b[31mred", "new\nline", *pictures.class_names[2:]))
+    said = training.describe_data(named, split)
+    assert "\x1b" not in said
+    assert "new\\nline" in said

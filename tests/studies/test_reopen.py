@@ -90,3 +90,11 @@ def test_anything_else_is_refused(tmp_path, make, message):
     for open_it in (rebuild_page, best_run):
         with pytest.raises(DropkitError, match=message):
             open_it(tmp_path / "there")
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"kind": "run"}'])
+def test_a_damaged_study_is_a_message(tmp_path, content):
+    (tmp_path / "study.json").write_text(content)
+    for function in (rebuild_page, best_run):
+        with pytest.raises(DropkitError, match="study.json is damaged"):
+            function(tmp_path)

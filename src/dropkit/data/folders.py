@@ -184,7 +184,7 @@ def _files(root: Path, class_names: Sequence[str], other: Counter[str]) -> list[
                 f"folder {str(folder)!r} is a class without training pictures: the classes in train are "
                 f"{_listed(class_names, 20)}.{hint} Rename the folder, or add the class to train."
             )
-        inside = list(_walk(folder, frozenset()))
+        inside = list(walk(folder, frozenset()))
         found = [file for file in inside if _may_be_picture(file)]
         rest = Counter(printable(file.suffix.lower()) for file in inside if not _may_be_picture(file))
         if not found:
@@ -201,7 +201,7 @@ def _files(root: Path, class_names: Sequence[str], other: Counter[str]) -> list[
     return files
 
 
-def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+def walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
     """Yield the files in a folder and the folders in it, hidden ones left out.
 
     Links to folders are followed, but not back into a folder that is being walked. A folder that may not be read
@@ -215,6 +215,6 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _walk(entry, above | {here})
+            yield from walk(entry, above | {here})
         else:
             yield entry

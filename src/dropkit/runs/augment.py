@@ -5,6 +5,7 @@ training, or one that is spread over several processes, sees the pictures that i
 """
 
 import random
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,12 +110,34 @@ class Augmentation:
         key = (self.seed & MASK32, (self.seed >> 32) & MASK32)
         return philox4x32((numbers & MASK32, 0, site_of("augment"), epoch), key)
 
+    def _call(self, images: Tensor) -> object:
+        if self.function is None:
+            return images
+        try:
+            return self.function(images)
+        except Exception as error:  # a user's code may raise anything
+            raise DropkitError(
+                f"the augmentation function {self.function.__name__!r} raised {type(error).__name__}: {error} "
+                f"({_last_line_of(error)}). Mend it, and run the command again"
+            ) from error
+
+    def try_out(self, images: Tensor) -> None:
+        """Call a user's function once, so that its mistakes are found before anything is written.
+
+        Args:
+            images: uint8 [n, C, H, W].
+
+        Raises:
+            DropkitError: if it raises, or returns something else than such pictures.
+        """
+        self._own(images, torch.arange(len(images)), 0)
+
     def _own(self, images: Tensor, numbers: Tensor, epoch: int) -> Tensor:
         if self.function is None or not len(images):
             return images
         # What the function draws, from whatever generator, is then a function of (seed, epoch, first picture) too.
         with seeded(int(np.random.SeedSequence([self.seed, epoch, int(numbers[0])]).generate_state(1)[0])):
-            changed = self.function(images.cpu().clone())
+            changed = self._call(images.cpu().clone())
         if not isinstance(changed, Tensor) or changed.dtype != torch.uint8 or changed.shape != images.shape:
             given = f"{changed.dtype} {list(changed.shape)}" if isinstance(changed, Tensor) else type(changed).__name__
             raise DropkitError(
@@ -122,6 +145,12 @@ class Augmentation:
                 f"return the pictures in the type and shape in which they came"
             )
         return changed.to(images.device)
+
+
+def _last_line_of(error: Exception) -> str:
+    """Return where in the user's own code an error was raised."""
+    places = traceback.extract_tb(error.__traceback__)
+    return f"{places[-1].filename}, line {places[-1].lineno}" if places else "an unknown place"
 
 
 def _shift(bits: Tensor, side: int) -> Tensor:

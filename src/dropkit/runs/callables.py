@@ -54,8 +54,10 @@ def import_function(option: str, text: str) -> Callable[..., Any]:
     place, _, name = text.rpartition(":")
     module = _from_file(option, Path(place)) if place.endswith(".py") else _from_module(option, place)
     function = getattr(module, name, None)
-    if not callable(function):
+    if function is None:
         raise DropkitError(f"{option} {text!r}: {place} has no function {name!r}. Check its spelling.")
+    if not callable(function):
+        raise DropkitError(f"{option} {text!r}: {name!r} is {type(function).__name__}, but a function is needed.")
     return function  # type: ignore[no-any-return]
 
 
@@ -90,3 +92,18 @@ def _from_file(option: str, path: Path) -> ModuleType:
         del sys.modules[name]
         raise DropkitError(f"{option}: {str(path)!r} fails when run ({type(error).__name__}: {error})") from error
     return module
+
+
+def code_of(option: str, text: str | None) -> str | None:
+    """Return what stands for the code behind a function's name: a hash of its file. None where no function is named.
+
+    Raises:
+        DropkitError: as `import_function` does.
+    """
+    if text is None or not names_function(text):
+        return None
+    try:
+        source = inspect.getsourcefile(import_function(option, text))
+    except TypeError:  # built in
+        return None
+    return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else None

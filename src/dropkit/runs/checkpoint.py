@@ -73,6 +73,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError:
+        raise DropkitError(f"{path} is missing: delete its folder and run the command again") from None
     except SafetensorError as error:
         raise DropkitError(f"{path} is damaged ({error}): delete its folder and run the command again") from None
 

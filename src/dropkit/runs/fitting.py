@@ -74,6 +74,7 @@ class Fit:
         self.optimizer = _optimizer(config, self.model)
         augmentation = Augmentation.parse(augmentation_of(config, pictures), config.seed)
         self.data = Batches(pictures, split, self.device, augmentation)
+        augmentation.try_out(pictures.read(self.data.train[:2]))
         self.class_weights = self.data.class_weights() if config.class_weights == "balanced" else None
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}

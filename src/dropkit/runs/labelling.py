@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dropkit.data.decoding import BadPictureError, decode
-from dropkit.data.folders import SUFFIXES
+from dropkit.data.folders import SUFFIXES, walk
 from dropkit.errors import DropkitError
 from dropkit.runs.fitting import pick_device
 from dropkit.runs.run import Run
@@ -64,7 +64,7 @@ def find_pictures(paths: Sequence[str]) -> list[Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise DropkitError(f"there is no file or folder {str(path)!r}: check the path")
-        inside = sorted(file for file in path.rglob("*") if _is_picture(file, path)) if path.is_dir() else [path]
+        inside = _inside(path) if path.is_dir() else [path]
         if not inside:
             raise DropkitError(
                 f"the folder {str(path)!r} has no picture: names may end with {' '.join(sorted(SUFFIXES))}"
@@ -73,9 +73,14 @@ def find_pictures(paths: Sequence[str]) -> list[Path]:
     return found
 
 
-def _is_picture(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in SUFFIXES and not hidden and file.is_file()
+def _inside(folder: Path) -> list[Path]:
+    """Return what has a picture's name in a folder; what then is no picture, or no file, is told when it is read."""
+    try:
+        return [file for file in walk(folder, frozenset()) if file.suffix.lower() in SUFFIXES]
+    except OSError as error:
+        raise DropkitError(
+            f"the folder {str(error.filename or folder)!r} cannot be read: {error.strerror}. Check its permissions"
+        ) from None
 
 
 def label_pictures(run: Run, files: Iterable[Path], *, device: str = "auto") -> Iterator[Label]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from dropkit.errors import DropkitError
 from dropkit.files import make_folder, read_json, write_atomic, write_json
+from dropkit.runs.callables import code_of
 from dropkit.runs.checkpoint import read_tensors, write_tensors
 from dropkit.runs.config import HOW_FIELDS, TrainConfig, default_fields
 
@@ -62,12 +63,21 @@ class RunFolder:
         """
         if self.begun:
             refuse_other_fields("run", self.path, read_json(self.config), config.identity())
+            self._require_same_code(config)
         elif self.path.is_dir() and any(self._foreign(child.name) for child in self.path.iterdir()):
             raise DropkitError(
                 f"the folder {str(self.path)!r} holds something else: give an empty or new one with --out"
             )
         elif self.path.exists() and not self.path.is_dir():
             raise DropkitError(f"{str(self.path)!r} is a file: give a folder with --out")
+
+    def _require_same_code(self, config: TrainConfig) -> None:
+        before = read_json(self.environment).get("augment_code")
+        if before is not None and before != code_of("augment", config.augment):
+            raise DropkitError(
+                f"the code of {config.augment!r} has changed since the run in {str(self.path)!r} began: restore it, or "
+                "give a new folder with --out"
+            )
 
     def _foreign(self, name: str) -> bool:
         """Whether a file is none of those that stand in a folder when `begin` is stopped before its end."""

@@ -133,10 +133,15 @@ def describe_outcome(summary: dict[str, Any], folder: str) -> str:
     if summary["test"] is not None:
         test = summary["test"]
         lines.append(
-            f"test error {test['error']:.2%}, balanced {test['balanced_error']:.2%}, NLL {test['nll']:.3f}, "
+            f"test error {test['error']:.2%}{_balanced(test)}, NLL {test['nll']:.3f}, "
             f"ECE {test['ece']:.3f} on {test['n']:,} pictures; "
             f"gap {summary['gap']:+.3f} (validation loss minus training loss, both in eval mode)"
         )
         lines.append(f"best epoch {summary['best_epoch']} of {summary['epochs']}, {summary['seconds']:.0f} s")
     lines.append(f"kept in {folder}")
     return "\n".join(lines)
+
+
+def _balanced(test: dict[str, Any]) -> str:
+    """Return the balanced error; nothing for a run of the first version, which did not keep it."""
+    return f", balanced {test['balanced_error']:.2%}" if "balanced_error" in test else ""

@@ -14,6 +14,8 @@ from dropkit.data.pictures import Pictures, load
 from dropkit.data.split import Split, make_split
 from dropkit.errors import DropkitError
 from dropkit.files import read_json, write_json
+from dropkit.runs.augment import Augmentation
+from dropkit.runs.callables import code_of
 from dropkit.runs.checkpoint import load_checkpoint, save_checkpoint
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.details import run_details
@@ -22,6 +24,7 @@ from dropkit.runs.environment import describe_environment
 from dropkit.runs.events import event_files, require_tensorboard
 from dropkit.runs.fitting import DivergedError, Fit, augmentation_of
 from dropkit.runs.interrupts import deferred_interrupt
+from dropkit.runs.label_output import printable
 from dropkit.runs.metrics import balanced_error, ece, error, nll, recall
 from dropkit.runs.record import RunFolder
 from dropkit.runs.run import Run, read_run, write_run_page
@@ -83,6 +86,7 @@ def _train(folder: RunFolder, config: TrainConfig, pictures: Pictures, split: Sp
     with computing_threads(config.threads):
         fit = Fit(config, pictures, split)
         environment = describe_environment(fit.device, fit.dtype)
+        environment["augment_code"] = code_of("augment", config.augment)
         _begin_or_resume(folder, fit, environment, split.to_json(pictures))
         with (
             training_display(config.epoch_limit, show=progress) as display,
@@ -121,6 +125,8 @@ def load_data(
         copies: how many processes will hold the pictures at once.
         progress: show progress on standard error.
     """
+    if config.augment is not None:
+        Augmentation.parse(config.augment, config.seed)  # before the pictures are read, which may take its time
     pictures = load(
         config.data,
         image_size=config.image_size,
@@ -146,10 +152,12 @@ def split_data(config: TrainConfig, pictures: Pictures) -> Split:
 
 def describe_data(pictures: Pictures, split: Split) -> str:
     """Say in a line or two what was read and how it is split, so that a mistake in it is seen before the training."""
-    names = ", ".join(pictures.class_names[:SHOWN_CLASSES]) + (", ..." if pictures.classes > SHOWN_CLASSES else "")
+    names = ", ".join(map(printable, pictures.class_names[:SHOWN_CLASSES])) + (
+        ", ..." if pictures.classes > SHOWN_CLASSES else ""
+    )
     size = "x".join(map(str, pictures.shape[1:])) + (" in colour" if pictures.shape[0] == 3 else " in grey")
     lines = [
-        f"{pictures.name}: {len(pictures):,} pictures of {size}, {pictures.classes} classes ({names}); "
+        f"{printable(pictures.name)}: {len(pictures):,} pictures of {size}, {pictures.classes} classes ({names}); "
         f"{len(split.train):,} for training, {len(split.val):,} for validation, {len(split.test):,} for test",
         split.how,
         *pictures.notes,

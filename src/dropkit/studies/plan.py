@@ -107,6 +107,8 @@ class Plan:
 
     def train(self, pictures: Pictures, *, progress: bool) -> int:
         """Make the trainings that are not finished; return how many there were."""
+        for run in self.runs():
+            RunFolder(run.folder()).require_same(run)  # a user's own code may have changed since
         missing = self._missing()
         names = {
             self._path(arm, turn): f"{name} {turn.words}"

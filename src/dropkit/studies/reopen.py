@@ -41,7 +41,10 @@ def reopen(folder: str | Path) -> Study | Run:
     """
     path = Path(folder)
     if (path / "study.json").is_file():
-        return Study(path, read_json(path / "study.json"))
+        record = read_json(path / "study.json")
+        if not isinstance(record, dict) or record.get("kind") != "study" or "recommendation" not in record:
+            raise DropkitError(f"{path / 'study.json'} is damaged: run the compare command again")
+        return Study(path, record)
     if RunFolder(path).finished:
         return read_run(path)
     raise DropkitError(f"{str(path)!r} {_what_else(path)}: give the folder of a finished study or run")
