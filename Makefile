@@ -33,8 +33,10 @@ picture:
 	$(CHROMIUM) --headless --no-sandbox --disable-gpu --disable-background-networking --hide-scrollbars \
 		--window-size=1180,2000 --screenshot=$(PICTURE) file://$(abspath $(STUDY))/report.html
 
+KERNELS := CMakeLists.txt $(wildcard src/dropkit/masks/kernels/cpu/*)
+
 # torch goes first: it is the largest, and the constraints hold it to the tested version.
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt $(KERNELS)
 	$(PYTHON) -c 'import sys; sys.exit("dropkit needs Python 3.10 or newer: make PYTHON=python3.12 ..." if sys.version_info < (3, 10) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
@@ -46,4 +48,4 @@ picture:
 	touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis

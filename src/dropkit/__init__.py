@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dropkit.layers.channels import Dropout2d as Dropout2d
     from dropkit.layers.channels import Dropout3d as Dropout3d
     from dropkit.layers.keyed import keyed as keyed
+    from dropkit.layers.relu import ReLUDropout as ReLUDropout
     from dropkit.layers.units import Dropout as Dropout
     from dropkit.models.bn_cnn import BatchNormCNN as BatchNormCNN
     from dropkit.models.cnn import CNNWithDropout as CNNWithDropout
@@ -30,6 +31,7 @@ _HOMES = {
     "Dropout1d": "dropkit.layers.channels",
     "Dropout2d": "dropkit.layers.channels",
     "Dropout3d": "dropkit.layers.channels",
+    "ReLUDropout": "dropkit.layers.relu",
     "keyed": "dropkit.layers.keyed",
     "BatchNormCNN": "dropkit.models.bn_cnn",
     "CNNWithDropout": "dropkit.models.cnn",

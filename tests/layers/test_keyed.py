@@ -4,8 +4,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from dropkit.errors import DropkitError
-from dropkit.layers import Dropout, Dropout2d, keyed
+from dropkit.layers import Dropout, Dropout2d, ReLUDropout, keyed
 from dropkit.layers.keyed import _sites
+from dropkit.masks import Key, Rate, cpu, keep, site_of
+from dropkit.masks.kernels import library
 
 X = torch.ones(13, 29)
 
@@ -171,6 +173,60 @@ def test_gradients_outside_the_block_without_recomputation():
         y = layer(x)
     y.sum().backward()
     assert torch.equal(x.grad, y.detach())
+
+
+def test_shared_masks_are_those_of_the_first_sample_on_every_rank():
+    first, *_ = masks(network(), seed=1, step=2)
+    for first_sample in (0, 13):
+        shared, *_ = masks(network(), seed=1, step=2, first_sample=first_sample, rank="shared")
+        assert torch.equal(shared, first)
+    own, *_ = masks(network(), seed=1, step=2, first_sample=13)
+    assert not torch.equal(own, first)
+    with pytest.raises(DropkitError, match="unknown rank 'share'.*Did you mean 'shared'"):
+        masks(network(), seed=1, step=2, rank="share")
+
+
+@pytest.mark.parametrize("isa", ["avx512", "avx2", "portable", "reference"])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_every_way_of_computing_a_step_gives_the_same_bits(monkeypatch, isa, memory_format, checkpointed):
+    """Instruction sets, memory formats, recomputation, parts of the batch, other draws: one result and one gradient."""
+    before = library.instruction_set()
+    if isa == "reference":
+        monkeypatch.setattr(cpu, "serves", lambda x: False)
+    elif not library.use(isa):
+        pytest.skip(f"this machine has no {isa}")
+    try:
+        model = nn.Sequential(Dropout(0.3), ReLUDropout(0.2), Dropout2d(0.4), Dropout(0.001))
+        generator = torch.Generator().manual_seed(5)
+        whole = torch.randn(7, 5, 3, 11, generator=generator)
+        outputs, gradients = [], []
+        for start, stop in ((0, 2), (2, 7)):
+            x = whole[start:stop].to(memory_format=memory_format).requires_grad_()
+            torch.rand(stop)
+            with keyed(model, seed=2**64 - 3, step=5, first_sample=start):
+                y = checkpoint(model, x, use_reentrant=False) if checkpointed else model(x)
+                y.square().sum().backward()
+            outputs.append(y.detach())
+            gradients.append(x.grad)
+    finally:
+        library.use(before)
+    expected = whole.clone()
+    for number, layer in enumerate(model):
+        rate, key = Rate.of(layer.p, layer.bits), Key(2**64 - 3, site_of(str(number)), 5)
+        kept = keep(7, 5 if layer.bits else 165, rate, key)
+        kept = kept.view(7, 5, 1, 1) if layer.bits else kept.view(whole.shape)
+        expected = torch.where(kept, (expected.relu() if number == 1 else expected) * rate.scale, 0)
+    assert torch.equal(torch.cat(outputs), expected)
+    assert torch.equal(torch.cat(gradients) != 0, expected != 0)
+
+
+def test_a_resumed_run_needs_seed_and_step_alone():
+    long = [masks(model, seed=1, step=step) for model in (network(),) for step in range(5)]
+    torch.manual_seed(99)
+    resumed = masks(network(), seed=1, step=3)
+    assert all(torch.equal(a, b) for a, b in zip(long[3], resumed, strict=True))
+    assert not torch.equal(long[2][0], resumed[0])
 
 
 @pytest.mark.parametrize(

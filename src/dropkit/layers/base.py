@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from dropkit.masks import Key
+from dropkit.masks import Rate, fresh_key, rate_words
+from dropkit.masks.private_torch import in_backward
 
 
 def check_p(p: float) -> float:
@@ -18,6 +19,12 @@ def check_p(p: float) -> float:
     if isinstance(p, (bool, np.bool_)) or p < 0 or p > 1 or p != p:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     return float(p)
+
+
+def check_input(x: Tensor, name: str) -> None:
+    """Raise torch's error if x is no tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(x).__name__}")
 
 
 class DropLayer(nn.Module):
@@ -36,8 +43,9 @@ class DropLayer(nn.Module):
     DropLayer(p=0.3, inplace=False)
     """
 
+    bits: int | None = None  # of the rate's grid; None: 16 or 32, as p asks for
     inplace: bool
-    key: Key | None  # what `dropkit.keyed` sets; None: each call draws a fresh one
+    key: Tensor | None  # what `dropkit.keyed` sets; None: each call draws a fresh one
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
@@ -45,23 +53,25 @@ class DropLayer(nn.Module):
         self.inplace = inplace
         # Not a buffer: DistributedDataParallel would broadcast it and state_dict would carry it.
         self.key = None
-        self._former_key: Key | None = None
+        self._former_key: Tensor | None = None
 
-    def leave_key(self, former: Key | None) -> None:
+    def leave_key(self, former: Tensor | None) -> None:
         """End a `dropkit.keyed` block: go back to the key before it, and remember the block's for recomputations."""
         self._former_key, self.key = self.key, former
 
-    def mask_key(self) -> Key | None:
-        """Return the key of the mask to make now; None: draw a fresh one.
+    def mask_key(self, x: Tensor) -> Tensor:
+        """Return the key of the mask that x is to get now: the block's, or a fresh one.
 
         Activation checkpointing computes the forward again in the backward pass, perhaps after the block: then the
         block's key still holds, or the gradient would be that of another mask. A new forward forgets it.
         """
-        if self.key is None and self._former_key is not None and not torch.compiler.is_compiling():
-            if torch._C._current_graph_task_id() != -1:  # inside a backward pass
+        if self.key is not None:
+            return self.key
+        if not torch.compiler.is_compiling() and self._former_key is not None:
+            if in_backward():
                 return self._former_key
             self._former_key = None
-        return self.key
+        return fresh_key(x)
 
     @property
     def p(self) -> float:
@@ -71,6 +81,11 @@ class DropLayer(nn.Module):
     @p.setter
     def p(self, p: float) -> None:
         self._p = check_p(p)
+        rate = Rate.of(self._p, self.bits)
+        # Replaced as a whole: to compiled code the rate is data, and only the two ends are other code. A p that the
+        # grid rounds to 0 is no end: as in torch.nn its output is a tensor of its own.
+        self._rate = rate_words(rate)
+        self._drops_none, self._drops_all = self._p == 0, rate.drops_all
 
     def extra_repr(self) -> str:
         """Return what the layer's repr shows."""

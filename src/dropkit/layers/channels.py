@@ -5,8 +5,11 @@ import warnings
 from torch import Tensor
 
 from dropkit.layers.base import DropLayer, check_p
-from dropkit.layers.selection import select, zeros
-from dropkit.masks import Key, Rate, fresh_key, keep
+from dropkit.masks import Rate, fresh_key, ops, rate_words
+from dropkit.masks.inplace import drop_channels_
+from dropkit.masks.selection import check_fraction, zeros
+
+_BITS = 32  # channels are few: their random bits cost nothing
 
 
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -18,7 +21,8 @@ def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     >>> dropout1d(torch.ones(2, 3, 5), 0.2).shape
     torch.Size([2, 3, 5])
     """
-    return _drop1d(input, _rate(p), training, inplace, None)
+    p = check_p(p)
+    return _functional(input, _batched1d(input), p, training, inplace)
 
 
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -30,7 +34,8 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     >>> dropout2d(torch.ones(2, 3, 5, 7), 0.2).shape
     torch.Size([2, 3, 5, 7])
     """
-    return _drop2d(input, _rate(p), training, inplace, None)
+    p = check_p(p)
+    return _functional(input, _batched2d(input), p, training, inplace)
 
 
 def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -42,10 +47,24 @@ def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     >>> dropout3d(torch.ones(2, 3, 5, 7, 1), 0.2).shape
     torch.Size([2, 3, 5, 7, 1])
     """
-    return _drop3d(input, _rate(p), training, inplace, None)
+    p = check_p(p)
+    return _functional(input, _batched3d(input), p, training, inplace)
 
 
-class Dropout1d(DropLayer):
+class _ChannelLayer(DropLayer):
+    """What the three layers share but for the ranks that they take."""
+
+    bits = _BITS
+
+    def _thin(self, x: Tensor, batched: bool) -> Tensor:
+        if not self.training or self._drops_none or x.numel() == 0:
+            return x
+        if self._drops_all:
+            return zeros(x, self.inplace)
+        return _drop(x, batched, self.mask_key(x), self._rate, self.inplace)
+
+
+class Dropout1d(_ChannelLayer):
     """Drop each channel of each sample with probability p in training (Tompson et al., CVPR 2015, sec. 3.2).
 
     A drop-in for `torch.nn.Dropout1d`. What is kept is multiplied by the inverse of the keep fraction; eval
@@ -69,10 +88,10 @@ class Dropout1d(DropLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the thinned input in training, the input itself in eval."""
-        return _drop1d(input, _rate(self.p), self.training, self.inplace, self.mask_key())
+        return self._thin(input, _batched1d(input))
 
 
-class Dropout2d(DropLayer):
+class Dropout2d(_ChannelLayer):
     """Drop each channel of each sample with probability p in training (Tompson et al., CVPR 2015, sec. 3.2).
 
     A drop-in for `torch.nn.Dropout2d`; see `Dropout1d`.
@@ -88,10 +107,10 @@ class Dropout2d(DropLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the thinned input in training, the input itself in eval."""
-        return _drop2d(input, _rate(self.p), self.training, self.inplace, self.mask_key())
+        return self._thin(input, _batched2d(input))
 
 
-class Dropout3d(DropLayer):
+class Dropout3d(_ChannelLayer):
     """Drop each channel of each sample with probability p in training (Tompson et al., CVPR 2015, sec. 3.2).
 
     A drop-in for `torch.nn.Dropout3d`; see `Dropout1d`.
@@ -106,25 +125,22 @@ class Dropout3d(DropLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the thinned input in training, the input itself in eval."""
-        return _drop3d(input, _rate(self.p), self.training, self.inplace, self.mask_key())
+        return self._thin(input, _batched3d(input))
 
 
-def _rate(p: float) -> Rate:
-    """Return p on the fine grid: channels are few, so their random bits cost nothing."""
-    return Rate.of(check_p(p), bits=32)
-
-
-def _drop1d(x: Tensor, rate: Rate, training: bool, inplace: bool, key: Key | None) -> Tensor:
+def _batched1d(x: Tensor) -> bool:
+    """Whether dimension 0 of the input of Dropout1d is samples; refuses or warns of other ranks as torch.nn does."""
     if x.dim() not in (2, 3):
         raise RuntimeError(
             f"dropout1d: Expected 2D or 3D input, but received a {x.dim()}D input. Note that dropout1d "
             "exists to provide channel-wise dropout on inputs with 1 spatial dimension, a channel dimension, "
             "and an optional batch dimension (i.e. 2D or 3D inputs)."
         )
-    return _drop_channels(x, x.dim() == 3, rate, training, inplace, key)
+    return x.dim() == 3
 
 
-def _drop2d(x: Tensor, rate: Rate, training: bool, inplace: bool, key: Key | None) -> Tensor:
+def _batched2d(x: Tensor) -> bool:
+    """Whether dimension 0 of the input of Dropout2d is samples; refuses or warns of other ranks as torch.nn does."""
     _warn_of_rank(x, 2)
     if x.dim() == 3:
         warnings.warn(
@@ -135,12 +151,13 @@ def _drop2d(x: Tensor, rate: Rate, training: bool, inplace: bool, key: Key | Non
             "dropout1d instead.",
             stacklevel=3,
         )
-    return _drop_channels(x, True, rate, training, inplace, key)
+    return True
 
 
-def _drop3d(x: Tensor, rate: Rate, training: bool, inplace: bool, key: Key | None) -> Tensor:
+def _batched3d(x: Tensor) -> bool:
+    """Whether dimension 0 of the input of Dropout3d is samples; refuses or warns of other ranks as torch.nn does."""
     _warn_of_rank(x, 3)
-    return _drop_channels(x, x.dim() == 5, rate, training, inplace, key)
+    return x.dim() == 5
 
 
 def _warn_of_rank(x: Tensor, spatial: int) -> None:
@@ -157,15 +174,23 @@ def _warn_of_rank(x: Tensor, spatial: int) -> None:
     )
 
 
-def _drop_channels(x: Tensor, batched: bool, rate: Rate, training: bool, inplace: bool, key: Key | None) -> Tensor:
-    """Mask the channels of x: (samples, channels, ...) if batched, else (channels, ...) of one sample."""
-    if not training or rate.drops_none or x.numel() == 0:
+def _functional(x: Tensor, batched: bool, p: float, training: bool, inplace: bool) -> Tensor:
+    if not training or p == 0 or x.numel() == 0:
         return x
+    rate = Rate.of(p, _BITS)
     if rate.drops_all:
         return zeros(x, inplace)
-    axes = 2 if batched else 1
-    if x.dim() < axes:
+    return _drop(x, batched, fresh_key(x), rate_words(rate), inplace)
+
+
+def _drop(x: Tensor, batched: bool, key: Tensor, rate: Tensor, inplace: bool) -> Tensor:
+    """Mask the channels of x: (samples, channels, ...) if batched, else (channels, ...) of one sample."""
+    if x.dim() < 1 + batched:
         raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
-    shape = x.shape[:axes]
-    kept = keep(shape[0] if batched else 1, shape[-1], rate, key or fresh_key(), x.device)
-    return select(x, kept.view(*shape, *[1] * (x.dim() - axes)), rate.scale, inplace)
+    check_fraction(x)
+    samples = x if batched else x.unsqueeze(0)
+    if inplace:
+        drop_channels_(samples, key, rate)
+        return x
+    y = ops.drop_channels(samples, key, rate)
+    return y if batched else y.squeeze(0)

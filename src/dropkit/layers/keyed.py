@@ -5,17 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import index
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from dropkit.errors import DropkitError
+from dropkit.errors import DropkitError, unknown
 from dropkit.layers.base import DropLayer
-from dropkit.masks import Key, site_of
+from dropkit.masks import key_words, site_of
 
 
 @contextmanager
-def keyed(model: nn.Module, *, seed: int, step: int, first_sample: int = 0) -> Iterator[None]:
+def keyed(model: nn.Module, *, seed: int, step: int, first_sample: int = 0, rank: str | None = None) -> Iterator[None]:
     """Within the block, make every mask of the model's dropkit layers a function of seed, site and step.
 
     The global generator is neither read nor advanced. A site is a layer's path in the model, without what
@@ -32,12 +31,14 @@ def keyed(model: nn.Module, *, seed: int, step: int, first_sample: int = 0) -> I
         model: any module, wrapped or not.
         seed: an integer from 0 to 2**64 - 1.
         step: an integer from 0 to 2**32 - 1: the training step, or the number of the draw.
-        first_sample: the number of the batch's first sample, 0 or more: a rank that holds samples 32 to 63 of
+        first_sample: the number of the batch's first sample, from 0 to 2**63 - 1: a rank that holds samples 32 to 63 of
             the global batch says 32 and gets the masks that one process would have given them.
+        rank: "shared" gives all ranks the same masks, whatever first sample they name.
 
     Raises:
-        DropkitError: an argument is not an integer of its range.
+        DropkitError: an argument is not an integer of its range, or the rank is unknown.
 
+    >>> import torch
     >>> from dropkit.layers.units import Dropout
     >>> model, x = nn.Sequential(Dropout(0.5)), torch.ones(3, 5)
     >>> with keyed(model, seed=1, step=0):
@@ -45,16 +46,19 @@ def keyed(model: nn.Module, *, seed: int, step: int, first_sample: int = 0) -> I
     >>> torch.equal(first, second)
     True
     """
-    seed = _integer("seed", seed, 1 << 64)
-    step = _integer("step", step, 1 << 32)
-    first_sample = _integer("first_sample", first_sample, None)
-    # Tensors, so that compiled code takes them as inputs and is not compiled anew for each step.
-    words = _word(seed), _word(step)
+    seed = _integer("seed", seed, 1 << 64, "an integer from 0 to 2**64 - 1")
+    step = _integer("step", step, 1 << 32, "an integer from 0 to 2**32 - 1")
+    first_sample = _integer("first_sample", first_sample, 1 << 63, "an integer of 0 or more (below 2**63)")
+    if rank not in (None, "shared"):
+        raise unknown("rank", str(rank), ["shared"])
+    if rank == "shared":
+        first_sample = 0
     layers = _sites(model)
     _warn_of_others(model)
     former = [(layer, layer.key) for layer, _ in layers]
     for layer, site in layers:
-        layer.key = Key(words[0], site, words[1], first_sample)
+        # A tensor: compiled code takes it as an input and is not compiled anew for each step.
+        layer.key = key_words(seed, site, step, first_sample)
     try:
         yield
     finally:
@@ -87,18 +91,12 @@ def _warn_of_others(model: nn.Module) -> None:
             )
 
 
-def _word(value: int) -> Tensor:
-    """Return 64 unsigned bits as an int64 tensor, in two's complement."""
-    return torch.tensor(value - (1 << 64) if value >> 63 else value, dtype=torch.int64, device="cpu")
-
-
-def _integer(name: str, value: int, limit: int | None) -> int:
+def _integer(name: str, value: int, limit: int, allowed: str) -> int:
     """Return the value as an int, or say what is allowed."""
-    allowed = "an integer of 0 or more" if limit is None else f"an integer from 0 to 2**{limit.bit_length() - 1} - 1"
     try:
         number = index(value)
     except TypeError:
         number = -1
-    if isinstance(value, bool) or number < 0 or (limit is not None and number >= limit):
+    if isinstance(value, bool) or number < 0 or number >= limit:
         raise DropkitError(f"keyed takes as {name} {allowed}, but got {value!r}")
     return number

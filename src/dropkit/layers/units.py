@@ -1,13 +1,12 @@
 """Dropout of single units."""
 
-import math
-
 from torch import Tensor
 
 from dropkit.errors import unknown
-from dropkit.layers.base import DropLayer, check_p
-from dropkit.layers.selection import scaled, select, zeros
-from dropkit.masks import Key, Rate, fresh_key, keep
+from dropkit.layers.base import DropLayer, check_input, check_p
+from dropkit.masks import Rate, fresh_key, ops, rate_words
+from dropkit.masks.inplace import drop_
+from dropkit.masks.selection import check_fraction, scaled, zeros
 
 _CONVENTIONS = ("inverted", "weight-scaling")
 
@@ -23,7 +22,12 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     True
     """
     rate = Rate.of(check_p(p))
-    return _drop(input, rate, training, inplace, None, rate.scale)
+    check_input(input, "dropout")
+    if not training or p == 0 or input.numel() == 0:
+        return input
+    if rate.drops_all:
+        return zeros(input, inplace)
+    return _drop(input, fresh_key(input), rate_words(rate), True, inplace)
 
 
 class Dropout(DropLayer):
@@ -60,12 +64,19 @@ class Dropout(DropLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the thinned input in training, the whole input in eval."""
-        rate = Rate.of(self.p)
-        if self.convention == "inverted":
-            return _drop(input, rate, self.training, self.inplace, self.mask_key(), rate.scale)
-        if self.training:
-            return _drop(input, rate, True, self.inplace, self.mask_key(), 1.0)
-        return zeros(input, self.inplace) if rate.drops_all else scaled(input, rate.q, self.inplace)
+        check_input(input, "dropout")
+        inverted = self.convention == "inverted"
+        if not self.training:
+            return input if inverted else self._weighted(input)
+        if self._drops_none or input.numel() == 0:
+            return input
+        if self._drops_all:
+            return zeros(input, self.inplace)
+        return _drop(input, self.mask_key(input), self._rate, inverted, self.inplace)
+
+    def _weighted(self, x: Tensor) -> Tensor:
+        """Return the mean of what training gives, when training leaves what is kept as it is."""
+        return zeros(x, self.inplace) if self._drops_all else scaled(x, Rate.of(self.p).q, self.inplace)
 
     def extra_repr(self) -> str:
         """Return what the layer's repr shows."""
@@ -73,15 +84,7 @@ class Dropout(DropLayer):
         return super().extra_repr() + shown
 
 
-def _drop(x: Tensor, rate: Rate, training: bool, inplace: bool, key: Key | None, scale: float) -> Tensor:
-    """Mask the units of x, dimension 0 being the samples; without a key, draw one if a mask is needed."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"dropout(): argument 'input' (position 1) must be Tensor, not {type(x).__name__}")
-    if not training or rate.drops_none or x.numel() == 0:
-        return x
-    if rate.drops_all:
-        return zeros(x, inplace)
-    samples = x.shape[0] if x.dim() else 1
-    units = math.prod(x.shape[1:])
-    kept = keep(samples, units, rate, key or fresh_key(), x.device)
-    return select(x, kept.view(x.shape), scale, inplace)
+def _drop(x: Tensor, key: Tensor, rate: Tensor, scale: bool, inplace: bool) -> Tensor:
+    """Mask the units of x, dimension 0 being the samples."""
+    check_fraction(x)
+    return drop_(x, key, rate, scale) if inplace else ops.drop(x, key, rate, scale)

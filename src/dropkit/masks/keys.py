@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from hashlib import blake2b
 
-import torch
-
 from dropkit.masks.philox import MASK32, Word
 
 # What DataParallel's relatives, torch.compile, FSDP and the checkpoint wrapper put into a module's path.
@@ -35,16 +33,6 @@ class Key:
     def words(self) -> tuple[Word, Word]:
         """The two words of Philox's key: the seed's lower and upper half."""
         return self.seed & MASK32, (self.seed >> 32) & MASK32
-
-
-def fresh_key() -> Key:
-    """Draw a 64-bit seed from torch's default CPU generator.
-
-    The seed stays a tensor, so nothing waits for a device, and whatever governs that generator
-    (`torch.manual_seed`, `torch.random.fork_rng`, activation checkpointing) governs the mask.
-    """
-    # All of int64 but its highest value, which `randint` leaves out. A form that torch.compile can follow.
-    return Key(torch.randint(-(1 << 63), (1 << 63) - 1, (), dtype=torch.int64, device="cpu"))
 
 
 def site_of(path: str) -> int:

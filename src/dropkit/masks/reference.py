@@ -1,4 +1,12 @@
-"""The definition of every mask in plain torch integer operations: what the kernels must equal bit for bit."""
+"""The definition of every mask in plain torch operations: what the kernels must equal bit for bit.
+
+`keep` and `random16` say which units are kept and which noise they get; the functions below them write that into an
+activation, and are what serves where there is no kernel (no compiler at install, other devices, other dtypes).
+"""
+
+import math
+from collections.abc import Iterator
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -6,6 +14,8 @@ from torch import Tensor
 from dropkit.masks.keys import Key
 from dropkit.masks.philox import MASK32, philox4x32
 from dropkit.masks.rate import Rate
+from dropkit.masks.selection import select, zeros
+from dropkit.masks.words import Draw
 
 # Numbers handled in one operation on the CPU: they stay in a core's cache, and torch wakes its threads only
 # for more, which on small pieces costs more than it saves, above all on a busy machine.
@@ -33,21 +43,99 @@ def keep(samples: int, units: int, rate: Rate, key: Key, device: torch.device | 
     """
     if rate.drops_none or rate.drops_all:
         return torch.full((samples, units), rate.drops_none, dtype=torch.bool, device=device)
-    lanes = 128 // rate.bits
+    threshold = rate.threshold - (1 << (rate.bits - 1))
+    kept = torch.empty(_size(samples * units, key.first_sample * units, rate.bits), dtype=torch.bool, device=device)
+    for bits, out in _pieces(kept, key.first_sample * units, rate.bits, key):
+        torch.ge(bits, threshold, out=out)
+    return _window(kept, key.first_sample * units, rate.bits, samples, units)
+
+
+def random16(samples: int, units: int, key: Key, device: torch.device | str = "cpu") -> Tensor:
+    """Return the 16 random bits of each unit, as `keep` takes them at 16 bits: int32 [samples, units], 0 to 65,535."""
     first = key.first_sample * units
-    block, ahead = divmod(first, lanes)
-    blocks = -(-(ahead + samples * units) // lanes)
-    kept = torch.empty(blocks * lanes, dtype=torch.bool, device=device)
-    # A compiler fuses the rounds by itself and a GPU wants them whole; only the CPU's interpreter profits.
-    whole = torch.compiler.is_compiling() or torch.device(device).type != "cpu"
-    piece = max(kept.numel(), 1) if whole else _PIECE
+    random = torch.empty(_size(samples * units, first, 16), dtype=torch.int32, device=device)
+    for bits, out in _pieces(random, first, 16, key):
+        torch.add(bits.int(), 1 << 15, out=out)
+    return _window(random, first, 16, samples, units)
+
+
+def drop(x: Tensor, out: Tensor, draw: Draw, scaled: bool = True) -> Tensor:
+    """Write the units of x that are kept, scaled, into out and zero elsewhere."""
+    kept = keep(*_sizes(x), draw.rate, draw.key, x.device).view(x.shape)
+    return _write(x, out, kept, draw, scaled)
+
+
+def drop_channels(x: Tensor, out: Tensor, draw: Draw) -> Tensor:
+    """Write the channels of x [N, C, ...] that are kept, scaled, into out and zero elsewhere."""
+    kept = keep(x.shape[0], x.shape[1], draw.rate, draw.key, x.device)
+    return _write(x, out, kept.view(*x.shape[:2], *[1] * (x.dim() - 2)), draw)
+
+
+def relu_drop(x: Tensor, out: Tensor, draw: Draw) -> Tensor:
+    """Write the units of max(x, 0) that are kept, scaled, into out and zero elsewhere."""
+    return drop(x.relu(), out, draw)
+
+
+def where_positive(dy: Tensor, y: Tensor, dx: Tensor, scale: float) -> Tensor:
+    """Write scale * dy where y is positive (or NaN, as torch's ReLU has it) into dx and zero elsewhere."""
+    return dx.copy_(select(dy, ~(y <= 0), scale, False))
+
+
+def gaussian(x: Tensor, out: Tensor, draw: Draw, deviation: float, table: Tensor) -> Tensor:
+    """Write x * (1 + deviation * n) into out; n is the number of the table that 16 random bits choose.
+
+    The noise and its product with x are rounded in float32 (with float64 activations in float64), each once.
+    """
+    chosen = random16(*_sizes(x), draw.key, x.device).view(x.shape)
+    noise = table[chosen] * deviation + 1
+    wide = x if x.dtype == torch.float64 else x.float()
+    return out.copy_(wide * noise)
+
+
+@cache
+def quantiles(device: torch.device) -> Tensor:
+    """Return the quantiles of a standard normal variable at (i + 1/2) / 65,536, scaled to a variance of exactly one."""
+    with torch.inference_mode(False):
+        middles = (torch.arange(1 << 16, dtype=torch.float64, device="cpu") + 0.5) / (1 << 16)
+        exact = torch.special.ndtri(middles)
+        table: Tensor = (exact / exact.square().mean().sqrt()).float()
+        return table.to(device)
+
+
+def _write(x: Tensor, out: Tensor, kept: Tensor, draw: Draw, scaled: bool = True) -> Tensor:
+    if draw.drops_all:  # an infinity times the scale of 0 would be NaN, and so would its gradient
+        return out.copy_(zeros(x, False))
+    return out.copy_(select(x, kept, draw.scale if scaled else 1.0, False))
+
+
+def _sizes(x: Tensor) -> tuple[int, int]:
+    """Return samples and units of x, dimension 0 being the samples."""
+    return (x.shape[0] if x.dim() else 1), math.prod(x.shape[1:])
+
+
+def _size(count: int, first: int, bits: int) -> int:
+    """Return how many units the blocks have in which `count` units from number `first` lie."""
+    lanes = 128 // bits
+    return -(-(first % lanes + count) // lanes) * lanes
+
+
+def _window(whole: Tensor, first: int, bits: int, samples: int, units: int) -> Tensor:
+    """Return the units from number `first` on out of whole blocks."""
+    ahead = first % (128 // bits)
+    return whole[ahead : ahead + samples * units].view(samples, units)
+
+
+def _pieces(whole: Tensor, first: int, bits: int, key: Key) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the random bits of all blocks piece by piece, each with the piece of `whole` that it decides about."""
+    lanes = 128 // bits
+    block, blocks = first // lanes, whole.numel() // lanes
+    # A GPU wants the rounds whole; only the CPU's interpreter profits from pieces.
+    piece = _PIECE if whole.device.type == "cpu" else max(whole.numel(), 1)
     for start in range(0, blocks, piece):
         count = min(piece, blocks - start)
-        bits = _signed_bits(block + start, count, rate.bits, key, device)
-        part = kept[start * lanes : (start + count) * lanes]
-        for some, out in zip(bits.split(piece), part.split(piece), strict=True):
-            torch.ge(some, rate.threshold - (1 << (rate.bits - 1)), out=out)
-    return kept[ahead : ahead + samples * units].view(samples, units)
+        random = _signed_bits(block + start, count, bits, key, whole.device)
+        part = whole[start * lanes : (start + count) * lanes]
+        yield from zip(random.split(piece), part.split(piece), strict=True)
 
 
 def _signed_bits(block: int, count: int, bits: int, key: Key, device: torch.device | str) -> Tensor:

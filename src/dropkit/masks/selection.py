@@ -28,12 +28,17 @@ def select(x: Tensor, kept: Tensor, scale: float, inplace: bool) -> Tensor:
 
 def scaled(x: Tensor, factor: float, inplace: bool) -> Tensor:
     """Return `x * factor` in x's dtype, or raise torch's error for dtypes that cannot hold a fraction."""
-    if not (x.is_floating_point() or x.is_complex()):
-        name = torch.empty(0, dtype=x.dtype).type().removeprefix("torch.").removesuffix("Tensor")
-        raise RuntimeError(f"result type Float can't be cast to the desired output type {name}")
+    check_fraction(x)
     if factor == 1:
         return x
     return x.mul_(factor) if inplace else x * factor
+
+
+def check_fraction(x: Tensor) -> None:
+    """Raise torch's error if x's dtype cannot hold a fraction."""
+    if not (x.is_floating_point() or x.is_complex()):
+        name = torch.empty(0, dtype=x.dtype).type().removeprefix("torch.").removesuffix("Tensor")
+        raise RuntimeError(f"result type Float can't be cast to the desired output type {name}")
 
 
 def zeros(x: Tensor, inplace: bool) -> Tensor:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dropkit.layers.selection import scaled, select, zeros
+from dropkit.masks.selection import scaled, select, zeros
 
 
 def activation(dtype=torch.float32):

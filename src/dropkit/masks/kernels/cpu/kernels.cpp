@@ -1,0 +1,341 @@
+// One instruction set's kernels. The build compiles this file once for each, with its own options and DROPKIT_ISA_...;
+// everything lies in an unnamed namespace, so that no function compiled for a newer processor is linked into code for
+// an older one.
+#include "kernels.h"
+
+#include <stddef.h>
+#include <string.h>
+#if defined(DROPKIT_ISA_AVX512) || defined(DROPKIT_ISA_AVX2)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+#include "floats.inc"
+#include "philox.inc"
+
+constexpr int64_t CHUNK = 16384;   // units that a thread takes at a time: their bits stay in its first cache
+constexpr int64_t PIXELS = 256;    // of a tile in channels-last memory
+constexpr int64_t SMALL = 32768;   // units that are not worth waking a thread for
+constexpr int SLACK = 4 * STRIDE + 8;
+
+inline int threads_for(int64_t units, int threads) { return units <= SMALL ? 1 : threads; }
+
+// Writes a bit for each of n units from number `first` on; returns the place of the first one's bit, 0 to 7.
+int bits_of(uint8_t* out, const Mask& mask, uint64_t first, int64_t n) {
+    const int lanes = mask.bits == 16 ? 8 : 4;  // units of a block
+    const int place = (int)(first % (uint64_t)lanes);
+    const int64_t blocks = (place + n + lanes - 1) / lanes;
+    const uint32_t threshold = (uint32_t)mask.threshold;
+    uint64_t block = first / (uint64_t)lanes;
+    for (int64_t done = 0; done < blocks; done += STRIDE, block += STRIDE) {
+        if (mask.bits == 16) {
+            philox(block, mask, [&](int g, Random r) { compare16(r, threshold, out + done + g * LANES); });
+        } else {
+            philox(block, mask, [&](int g, Random r) { compare32(r, threshold, out + (done + g * LANES) / 2); });
+        }
+    }
+    return place;
+}
+
+// Writes 16 random bits for each of n units; returns where the first one's are.
+const uint16_t* halves_of(uint8_t* out, const Mask& mask, uint64_t first, int64_t n) {
+    const int place = (int)(first & 7);
+    const int64_t blocks = (place + n + 7) / 8;
+    uint64_t block = first >> 3;
+    for (int64_t done = 0; done < blocks; done += STRIDE, block += STRIDE) {
+        philox(block, mask, [&](int g, Random r) { store(r, out + 16 * (done + g * LANES)); });
+    }
+    return (const uint16_t*)out + place;
+}
+
+inline uint32_t word_at(const uint8_t* bits, int64_t place) {
+    uint64_t w;
+    memcpy(&w, bits + (place >> 3), 8);
+    return (uint32_t)(w >> (place & 7));
+}
+
+inline bool bit_at(const uint8_t* bits, int64_t place) { return (bits[place >> 3] >> (place & 7)) & 1; }
+
+// ---------------------------------------------------------------- a line of units
+
+template <bool RELU, class T>
+void line(const T* x, T* y, int64_t n, const uint8_t* bits, int64_t place, double factor) {
+    const Floats scale = everywhere((float)factor);
+    int64_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH) {
+        Floats v = load(x + i);
+        store(y + i, scaled_where(chosen(word_at(bits, place + i)), RELU ? rectified(v) : v, scale));
+    }
+    if (i < n) {
+        Floats v = load_some(x + i, (int)(n - i));
+        v = scaled_where(chosen(word_at(bits, place + i)), RELU ? rectified(v) : v, scale);
+        store_some(y + i, v, (int)(n - i));
+    }
+}
+
+template <bool RELU>
+void line(const double* x, double* y, int64_t n, const uint8_t* bits, int64_t place, double scale) {
+    for (int64_t i = 0; i < n; ++i) {
+        double v = RELU && x[i] < 0.0 ? 0.0 : x[i];
+        y[i] = bit_at(bits, place + i) ? v * scale : 0.0;
+    }
+}
+
+template <bool RELU, class T>
+void units_contiguous(const T* x, T* y, int64_t n, const Mask& mask, double scale, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads_for(n, threads))
+    for (int64_t start = 0; start < n; start += CHUNK) {
+        uint8_t bits[CHUNK / 4 + SLACK];
+        const int64_t count = n - start < CHUNK ? n - start : CHUNK;
+        const int place = bits_of(bits, mask, mask.first + (uint64_t)start, count);
+        line<RELU>(x + start, y + start, count, bits, place, scale);
+    }
+}
+
+// ---------------------------------------------------------------- channels-last memory
+
+// The bits of WIDTH channels at PIXELS pixels of one sample: where each channel's lie.
+struct Tile {
+    uint8_t bits[WIDTH * (PIXELS / 8 + 2 * SLACK)];
+    const uint8_t* at[WIDTH];
+    int64_t place[WIDTH];
+
+    void fill(const Mask& mask, uint64_t first, int64_t pixels, int channels, int64_t pixel, int64_t count) {
+        if (pixels <= PIXELS) {  // all pixels of all channels: one stretch of units
+            const int start = bits_of(bits, mask, first, pixels * channels);
+            for (int c = 0; c < channels; ++c) at[c] = bits, place[c] = start + c * pixels;
+            return;
+        }
+        for (int c = 0; c < channels; ++c) {
+            uint8_t* own = bits + c * (PIXELS / 8 + 2 * SLACK);
+            at[c] = own;
+            place[c] = bits_of(own, mask, first + (uint64_t)(c * pixels + pixel), count);
+        }
+    }
+};
+
+template <bool RELU, class T>
+void tile_pixels(const T* x, T* y, int64_t stride, int64_t count, const Tile& tile, int channels, double factor) {
+    const Floats scale = everywhere((float)factor);
+    uint32_t column[WIDTH] = {};
+    for (int64_t p = 0; p < count; p += 32) {
+        for (int c = 0; c < channels; ++c) column[c] = word_at(tile.at[c], tile.place[c] + p);
+        const Columns bits = columns(column);
+        const int most = (int)(count - p < 32 ? count - p : 32);
+        for (int j = 0; j < most; ++j) {
+            const T* from = x + (p + j) * stride;
+            T* to = y + (p + j) * stride;
+            Floats v = channels == WIDTH ? load(from) : load_some(from, channels);
+            v = scaled_where(chosen(bits, j), RELU ? rectified(v) : v, scale);
+            if (channels == WIDTH) {
+                store(to, v);
+            } else {
+                store_some(to, v, channels);
+            }
+        }
+    }
+}
+
+template <bool RELU>
+void tile_pixels(const double* x, double* y, int64_t stride, int64_t count, const Tile& tile, int channels, double scale) {
+    for (int64_t p = 0; p < count; ++p) {
+        for (int c = 0; c < channels; ++c) {
+            double v = x[p * stride + c];
+            if (RELU && v < 0.0) v = 0.0;
+            y[p * stride + c] = bit_at(tile.at[c], tile.place[c] + p) ? v * scale : 0.0;
+        }
+    }
+}
+
+template <bool RELU, class T>
+void units_channels_last(const T* x, T* y, Layout at, const Mask& mask, double scale, int threads) {
+    const int64_t tiles = (at.pixels + PIXELS - 1) / PIXELS;
+#pragma omp parallel for schedule(static) num_threads(threads_for(at.samples* at.channels* at.pixels, threads))
+    for (int64_t item = 0; item < at.samples * tiles; ++item) {
+        Tile tile;
+        const int64_t sample = item / tiles, pixel = item % tiles * PIXELS;
+        const int64_t count = at.pixels - pixel < PIXELS ? at.pixels - pixel : PIXELS;
+        for (int64_t c = 0; c < at.channels; c += WIDTH) {
+            const int channels = (int)(at.channels - c < WIDTH ? at.channels - c : WIDTH);
+            tile.fill(mask, mask.first + (uint64_t)((sample * at.channels + c) * at.pixels), at.pixels, channels, pixel, count);
+            const int64_t offset = (sample * at.pixels + pixel) * at.channels + c;
+            tile_pixels<RELU>(x + offset, y + offset, at.channels, count, tile, channels, scale);
+        }
+    }
+}
+
+template <class T>
+void units_of(const void* x, void* y, Layout at, const Mask& mask, double scale, int relu, int threads) {
+    const T* from = (const T*)x;
+    T* to = (T*)y;
+    if (at.channels_last && relu) {
+        units_channels_last<true>(from, to, at, mask, scale, threads);
+    } else if (at.channels_last) {
+        units_channels_last<false>(from, to, at, mask, scale, threads);
+    } else if (relu) {
+        units_contiguous<true>(from, to, at.samples * at.channels * at.pixels, mask, scale, threads);
+    } else {
+        units_contiguous<false>(from, to, at.samples * at.channels * at.pixels, mask, scale, threads);
+    }
+}
+
+void units(const void* x, void* y, Layout at, Mask mask, double scale, int dtype, int relu, int threads) {
+    switch (dtype) {
+        case FLOAT32: return units_of<float>(x, y, at, mask, scale, relu, threads);
+        case FLOAT64: return units_of<double>(x, y, at, mask, scale, relu, threads);
+        case BFLOAT16: return units_of<Bfloat16>(x, y, at, mask, scale, relu, threads);
+        case FLOAT16: return units_of<Float16>(x, y, at, mask, scale, relu, threads);
+    }
+}
+
+// ---------------------------------------------------------------- whole channels
+
+// A map that is kept whole or dropped whole.
+template <class T>
+void map_of(const T* x, T* y, int64_t n, bool kept, double factor) {
+    if (!kept) {
+        memset((void*)y, 0, sizeof(T) * (size_t)n);
+        return;
+    }
+    const Floats scale = everywhere((float)factor);
+    const Chosen all = chosen(0xFFFFu);
+    int64_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH) store(y + i, scaled_where(all, load(x + i), scale));
+    if (i < n) store_some(y + i, scaled_where(all, load_some(x + i, (int)(n - i)), scale), (int)(n - i));
+}
+
+void map_of(const double* x, double* y, int64_t n, bool kept, double scale) {
+    for (int64_t i = 0; i < n; ++i) y[i] = kept ? x[i] * scale : 0.0;
+}
+
+template <class T>
+void channels_of(const void* x, void* y, Layout at, const Mask& mask, double scale, int threads) {
+    const T* from = (const T*)x;
+    T* to = (T*)y;
+    const int64_t rows = at.samples * at.channels, size = at.pixels;
+    constexpr int64_t GROUP = 64;  // maps, or channels, whose bits are made at a time
+    if (!at.channels_last) {
+#pragma omp parallel for schedule(static) num_threads(threads_for(rows* size, threads))
+        for (int64_t r = 0; r < rows; r += GROUP) {
+            uint8_t bits[GROUP + SLACK];
+            const int64_t count = rows - r < GROUP ? rows - r : GROUP;
+            const int place = bits_of(bits, mask, mask.first + (uint64_t)r, count);
+            for (int64_t i = 0; i < count; ++i) {
+                map_of(from + (r + i) * size, to + (r + i) * size, size, bit_at(bits, place + i), scale);
+            }
+        }
+        return;
+    }
+#pragma omp parallel for schedule(static) num_threads(threads_for(rows* size, threads))
+    for (int64_t s = 0; s < at.samples; ++s) {
+        for (int64_t c = 0; c < at.channels; c += CHUNK) {
+            uint8_t bits[CHUNK / 4 + SLACK];
+            const int64_t count = at.channels - c < CHUNK ? at.channels - c : CHUNK;
+            const int place = bits_of(bits, mask, mask.first + (uint64_t)(s * at.channels + c), count);
+            for (int64_t p = 0; p < size; ++p) {
+                const int64_t offset = (s * size + p) * at.channels + c;
+                line<false>(from + offset, to + offset, count, bits, place, scale);
+            }
+        }
+    }
+}
+
+void channels(const void* x, void* y, Layout at, Mask mask, double scale, int dtype, int threads) {
+    switch (dtype) {
+        case FLOAT32: return channels_of<float>(x, y, at, mask, scale, threads);
+        case FLOAT64: return channels_of<double>(x, y, at, mask, scale, threads);
+        case BFLOAT16: return channels_of<Bfloat16>(x, y, at, mask, scale, threads);
+        case FLOAT16: return channels_of<Float16>(x, y, at, mask, scale, threads);
+    }
+}
+
+// ---------------------------------------------------------------- Gaussian noise
+
+template <class T>
+inline T noisy(T x, float noise) {
+    T y;
+    narrow(widened(x) * noise, y);
+    return y;
+}
+inline double noisy(double x, float noise) { return x * (double)noise; }
+
+template <class T>
+void gaussian_of(const void* x, void* y, Layout at, const Mask& mask, const float* table, float deviation, int threads) {
+    const T* from = (const T*)x;
+    T* to = (T*)y;
+    // lines of neighbouring units: everything at once, or the pixels of one channel, which lie `stride` apart
+    const int64_t stride = at.channels_last ? at.channels : 1;
+    const int64_t length = at.channels_last ? at.pixels : at.samples * at.channels * at.pixels;
+    const int64_t pieces = (length + CHUNK - 1) / CHUNK, lines = at.channels_last ? at.samples * at.channels : 1;
+#pragma omp parallel for schedule(static) num_threads(threads_for(lines* length, threads))
+    for (int64_t item = 0; item < lines * pieces; ++item) {
+        alignas(16) uint8_t random[2 * CHUNK + 16 * (STRIDE + 1)];
+        const int64_t l = item / pieces, start = item % pieces * CHUNK;
+        const int64_t count = length - start < CHUNK ? length - start : CHUNK;
+        const uint16_t* halves = halves_of(random, mask, mask.first + (uint64_t)(l * length + start), count);
+        const int64_t sample = l / stride, channel = l % stride;
+        const int64_t offset = at.channels_last ? sample * at.pixels * stride + start * stride + channel : start;
+        for (int64_t i = 0; i < count; ++i) {
+            const float noise = 1.0f + deviation * table[halves[i]];
+            to[offset + i * stride] = noisy(from[offset + i * stride], noise);
+        }
+    }
+}
+
+void gaussian(const void* x, void* y, Layout at, Mask mask, const float* table, float deviation, int dtype, int threads) {
+    switch (dtype) {
+        case FLOAT32: return gaussian_of<float>(x, y, at, mask, table, deviation, threads);
+        case FLOAT64: return gaussian_of<double>(x, y, at, mask, table, deviation, threads);
+        case BFLOAT16: return gaussian_of<Bfloat16>(x, y, at, mask, table, deviation, threads);
+        case FLOAT16: return gaussian_of<Float16>(x, y, at, mask, table, deviation, threads);
+    }
+}
+
+// ---------------------------------------------------------------- masks as bytes, and the gradient of ReLU + dropout
+
+void keep(uint8_t* out, int64_t n, Mask mask, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads_for(n, threads))
+    for (int64_t start = 0; start < n; start += CHUNK) {
+        uint8_t bits[CHUNK / 4 + SLACK];
+        const int64_t count = n - start < CHUNK ? n - start : CHUNK;
+        const int place = bits_of(bits, mask, mask.first + (uint64_t)start, count);
+        for (int64_t i = 0; i < count; ++i) out[start + i] = bit_at(bits, place + i);
+    }
+}
+
+template <class T>
+inline void gradient(const T* dy, const T* y, T* dx, int64_t n, double scale) {
+    for (int64_t i = 0; i < n; ++i) narrow(widened(y[i]) <= 0.0f ? 0.0f : widened(dy[i]) * (float)scale, dx[i]);
+}
+inline void gradient(const double* dy, const double* y, double* dx, int64_t n, double scale) {
+    for (int64_t i = 0; i < n; ++i) dx[i] = y[i] <= 0.0 ? 0.0 : dy[i] * scale;
+}
+
+template <class T>
+void relu_backward_of(const void* dy, const void* y, void* dx, int64_t n, double scale, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads_for(n, threads))
+    for (int64_t start = 0; start < n; start += CHUNK) {
+        const int64_t count = n - start < CHUNK ? n - start : CHUNK;
+        gradient((const T*)dy + start, (const T*)y + start, (T*)dx + start, count, scale);
+    }
+}
+
+void relu_backward(const void* dy, const void* y, void* dx, int64_t n, double scale, int dtype, int threads) {
+    switch (dtype) {
+        case FLOAT32: return relu_backward_of<float>(dy, y, dx, n, scale, threads);
+        case FLOAT64: return relu_backward_of<double>(dy, y, dx, n, scale, threads);
+        case BFLOAT16: return relu_backward_of<Bfloat16>(dy, y, dx, n, scale, threads);
+        case FLOAT16: return relu_backward_of<Float16>(dy, y, dx, n, scale, threads);
+    }
+}
+
+}  // namespace
+
+#if defined(DROPKIT_ISA_AVX512)
+const Kernels dropkit_avx512 = {"avx512", units, channels, gaussian, keep, relu_backward};
+#elif defined(DROPKIT_ISA_AVX2)
+const Kernels dropkit_avx2 = {"avx2", units, channels, gaussian, keep, relu_backward};
+#else
+const Kernels dropkit_portable = {"portable", units, channels, gaussian, keep, relu_backward};
+#endif

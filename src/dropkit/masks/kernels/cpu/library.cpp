@@ -1,0 +1,75 @@
+// What the shared library exports: a plain C interface that needs neither torch's nor Python's headers, and the choice
+// of the instruction set, once, when it is loaded.
+#include "kernels.h"
+
+#include <string.h>
+
+#if defined(_WIN32)
+#define EXPORT extern "C" __declspec(dllexport)
+#else
+#define EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+namespace {
+
+const Kernels* best() {
+#if defined(DROPKIT_X86)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq")) {
+        return &dropkit_avx512;
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) return &dropkit_avx2;
+#endif
+    return &dropkit_portable;
+}
+
+const Kernels* current = best();
+
+}  // namespace
+
+EXPORT int dropkit_abi() { return 1; }
+
+EXPORT const char* dropkit_isa() { return current->name; }
+
+// Takes the kernels of another instruction set: for tests and benchmarks. Returns 0, or 1 where this processor lacks it.
+EXPORT int dropkit_use(const char* name) {
+    const Kernels* widest = best();
+    if (strcmp(name, "portable") == 0) {
+        current = &dropkit_portable;
+        return 0;
+    }
+#if defined(DROPKIT_X86)
+    if (strcmp(name, "avx2") == 0 && widest != &dropkit_portable) {
+        current = &dropkit_avx2;
+        return 0;
+    }
+    if (strcmp(name, "avx512") == 0 && widest == &dropkit_avx512) {
+        current = &dropkit_avx512;
+        return 0;
+    }
+#endif
+    (void)widest;
+    return 1;
+}
+
+EXPORT void dropkit_units(const void* x, void* y, const Layout* layout, const Mask* mask, double scale, int dtype, int relu,
+                          int threads) {
+    current->units(x, y, *layout, *mask, scale, dtype, relu, threads);
+}
+
+EXPORT void dropkit_channels(const void* x, void* y, const Layout* layout, const Mask* mask, double scale, int dtype,
+                             int threads) {
+    current->channels(x, y, *layout, *mask, scale, dtype, threads);
+}
+
+EXPORT void dropkit_gaussian(const void* x, void* y, const Layout* layout, const Mask* mask, const float* table,
+                             float deviation, int dtype, int threads) {
+    current->gaussian(x, y, *layout, *mask, table, deviation, dtype, threads);
+}
+
+EXPORT void dropkit_keep(uint8_t* out, int64_t n, const Mask* mask, int threads) { current->keep(out, n, *mask, threads); }
+
+EXPORT void dropkit_relu_backward(const void* dy, const void* y, void* dx, int64_t n, double scale, int dtype, int threads) {
+    current->relu_backward(dy, y, dx, n, scale, dtype, threads);
+}

@@ -1,0 +1,193 @@
+"""The torch operators `dropkit::*`: one implementation a device, autograd, torch.func, compilation and export.
+
+Keys and rates are small CPU tensors (`dropkit.masks.words`), so nothing is compiled anew when they change. No output
+shares memory with an input; strides are those of `torch.empty_like(x)`. Registered in the only way that serves all of these: see
+`dropkit.masks.private_torch`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import Library
+
+from dropkit.masks import batching
+from dropkit.masks.autograd import EagerLinear, EagerReluDrop, Linear, ReluDrop, WherePositive
+from dropkit.masks.devices import kernels_for
+from dropkit.masks.private_torch import (
+    AUTOGRAD_KEY,
+    VMAP_RANDOMNESS_KEY,
+    below_autograd,
+    is_eager,
+    single_level,
+)
+from dropkit.masks.reference import quantiles
+
+_DEVICES = ("CPU", "CUDA", "MPS", "XPU", "PrivateUse1")
+
+# The library lives as long as this name does.
+_library = Library("dropkit", "DEF")
+_library.define("drop(Tensor x, Tensor key, Tensor rate, bool scaled=True) -> Tensor")
+_library.define("drop_channels(Tensor x, Tensor key, Tensor rate) -> Tensor")
+_library.define("relu_drop(Tensor x, Tensor key, Tensor rate) -> Tensor")
+_library.define("where_positive(Tensor dy, Tensor y, Tensor rate) -> Tensor")
+_library.define("gaussian(Tensor x, Tensor key, Tensor deviation) -> Tensor")
+_library.define("draw(Tensor like, Tensor after) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
+
+_OPS = torch.ops.dropkit
+
+
+# ---------------------------------------------------------------- what the operators compute
+
+
+def _drop(x: Tensor, key: Tensor, rate: Tensor, scaled: bool = True) -> Tensor:
+    y: Tensor = kernels_for(x).drop(x, torch.empty_like(x), key, rate, scaled)
+    return y
+
+
+def _drop_channels(x: Tensor, key: Tensor, rate: Tensor) -> Tensor:
+    y: Tensor = kernels_for(x).drop_channels(x, torch.empty_like(x), key, rate)
+    return y
+
+
+def _relu_drop(x: Tensor, key: Tensor, rate: Tensor) -> Tensor:
+    y: Tensor = kernels_for(x).relu_drop(x, torch.empty_like(x), key, rate)
+    return y
+
+
+def _where_positive(dy: Tensor, y: Tensor, rate: Tensor) -> Tensor:
+    dx: Tensor = kernels_for(y).where_positive(dy, y, torch.empty_like(y), rate)
+    return dx
+
+
+def _gaussian(x: Tensor, key: Tensor, deviation: Tensor) -> Tensor:
+    y: Tensor = kernels_for(x).gaussian(x, torch.empty_like(x), key, deviation, quantiles(x.device))
+    return y
+
+
+def _draw(like: Tensor, after: Tensor | None = None) -> Tensor:
+    key = like.clone()
+    key[:1].random_(*_SEEDS)
+    return key
+
+
+def _draw_under_vmap(like: Tensor, after: Tensor) -> Tensor:
+    # `randint` heeds vmap's randomness: "different", "same" or an error.
+    return torch.cat([torch.randint(*_SEEDS, (1,), dtype=torch.int64, device=like.device), like[1:]])
+
+
+# All of int64 but its highest value, which torch's generator leaves out.
+_SEEDS = (-(1 << 63), (1 << 63) - 1)
+
+
+def _draw_without_autograd(like: Tensor, after: Tensor) -> Tensor:
+    with below_autograd():
+        key: Tensor = _OPS.draw(like, after)
+    return key
+
+
+# ---------------------------------------------------------------- registration
+
+
+def _by(function: Any, *first: Any) -> Callable[..., Tensor]:
+    """Return the operator with the derivatives of a function, which may take arguments of its own first."""
+
+    def differentiable(*arguments: Any) -> Tensor:
+        with single_level():
+            result: Tensor = function.apply(*first, *arguments)
+        return result
+
+    return differentiable
+
+
+def _register(name: str, compute: Callable[..., Tensor], derivative: Callable[..., Tensor], like: int) -> None:
+    """Register an operator whose output has shape, dtype and strides of argument number `like`."""
+    for device in _DEVICES:
+        _library.impl(name, compute, device)
+    _library.impl(name, derivative, AUTOGRAD_KEY)
+    torch.library.register_fake(f"dropkit::{name}", lambda *args: torch.empty_like(args[like]), lib=_library)
+    torch.library.register_vmap(f"dropkit::{name}", batching.each(getattr(_OPS, name)), lib=_library)
+
+
+_register("drop", _drop, _by(Linear, _OPS.drop), 0)
+_register("drop_channels", _drop_channels, _by(Linear, _OPS.drop_channels), 0)
+_register("gaussian", _gaussian, _by(Linear, _OPS.gaussian), 0)
+_register("relu_drop", _relu_drop, _by(ReluDrop), 0)
+_register("where_positive", _where_positive, _by(WherePositive), 1)
+_register("draw", _draw, _draw_without_autograd, 0)
+_library.impl("draw", _draw_under_vmap, VMAP_RANDOMNESS_KEY)
+
+
+# ---------------------------------------------------------------- the operators as functions
+
+
+def draw(like: Tensor, after: Tensor) -> Tensor:
+    """Return the key with a fresh 64-bit seed from torch's default CPU generator.
+
+    Whatever governs that generator (`torch.manual_seed`, `torch.random.fork_rng`, activation checkpointing, vmap's
+    randomness) governs the key.
+
+    Args:
+        like: the key whose site, step and first sample are taken.
+        after: what has to be computed before, the activation: a compiler that sees no dependence between the draws of
+            two layers changes their order, and with it both masks.
+    """
+    key: Tensor = _draw(like) if is_eager(after) else _OPS.draw(like, after)
+    return key
+
+
+def fresh_key(after: Tensor) -> Tensor:
+    """Return a key with a fresh seed, of no site and step, for the mask of the given activation."""
+    return draw(torch.zeros(4, dtype=torch.int64, device="cpu"), after)
+
+
+def drop(x: Tensor, key: Tensor, rate: Tensor, scaled: bool = True) -> Tensor:
+    """Return x with its units dropped: dimension 0 counts as samples.
+
+    Args:
+        x: any shape, floating point or complex.
+        key: int64 [4]: seed, site, step, first sample.
+        rate: int64 [2]: threshold, bits.
+        scaled: multiply what is kept by the inverse of the keep fraction.
+    """
+    return _call(drop, _drop, _OPS.drop, x, key, rate, scaled)
+
+
+def drop_channels(x: Tensor, key: Tensor, rate: Tensor) -> Tensor:
+    """Return x [N, C, ...] with whole channels dropped and the others scaled."""
+    return _call(drop_channels, _drop_channels, _OPS.drop_channels, x, key, rate)
+
+
+def relu_drop(x: Tensor, key: Tensor, rate: Tensor) -> Tensor:
+    """Return max(x, 0) with its units dropped and the others scaled; its output alone is saved for backward."""
+    if not is_eager(x):
+        y: Tensor = _OPS.relu_drop(x, key, rate)
+    elif x.requires_grad and torch.is_grad_enabled():
+        y = EagerReluDrop.apply(where_positive, _relu_drop, x, key, rate)
+    else:
+        y = _relu_drop(x, key, rate)
+    return y
+
+
+def where_positive(dy: Tensor, y: Tensor, rate: Tensor) -> Tensor:
+    """Return dy, scaled, where y is positive and zero elsewhere: the gradient of `relu_drop` from its output y."""
+    plain = is_eager(dy) and is_eager(y) and not (dy.requires_grad and torch.is_grad_enabled())
+    dx: Tensor = _where_positive(dy, y, rate) if plain else _OPS.where_positive(dy, y, rate)
+    return dx
+
+
+def gaussian(x: Tensor, key: Tensor, deviation: Tensor) -> Tensor:
+    """Return x times normal noise of mean 1 and the given standard deviation (float64 [1])."""
+    return _call(gaussian, _gaussian, _OPS.gaussian, x, key, deviation)
+
+
+def _call(again: Any, compute: Any, operator: Any, x: Tensor, *words: Any) -> Tensor:
+    """Call the operator, or in plain eager mode what it computes."""
+    if not is_eager(x):
+        y: Tensor = operator(x, *words)
+    elif x.requires_grad and torch.is_grad_enabled():
+        y = EagerLinear.apply(again, compute, x, *words)
+    else:
+        y = compute(x, *words)
+    return y

@@ -1,0 +1,81 @@
+"""Keys and rates as small CPU tensors: data to compiled code, which then is not compiled anew for each step or rate.
+
+A key is int64 [4]: seed (in two's complement), site, step, first sample. A rate is int64 [2]: threshold, bits.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dropkit.masks.keys import Key
+from dropkit.masks.rate import Rate
+
+MASK64 = (1 << 64) - 1
+
+
+def key_words(seed: int, site: int = 0, step: int = 0, first_sample: int = 0) -> Tensor:
+    """Return a key as a tensor.
+
+    >>> key_words(2**64 - 1, 3, 5, 7)
+    tensor([-1,  3,  5,  7])
+    """
+    return _words(seed - (1 << 64) if seed >> 63 else seed, site, step, first_sample)
+
+
+def rate_words(rate: Rate) -> Tensor:
+    """Return a rate as a tensor.
+
+    >>> rate_words(Rate.of(0.5))
+    tensor([32768,    16])
+    """
+    return _words(rate.threshold, rate.bits)
+
+
+def _words(*words: int) -> Tensor:
+    # An inference tensor could not be saved for a backward pass later on.
+    with torch.inference_mode(False):
+        return torch.tensor(words, dtype=torch.int64, device="cpu")
+
+
+class Draw(NamedTuple):
+    """A key and a rate as plain integers: what one call of a kernel takes."""
+
+    seed: int
+    site: int
+    step: int
+    first_sample: int
+    threshold: int
+    bits: int
+
+    @classmethod
+    def of(cls, key: Tensor, rate: Tensor) -> "Draw":
+        """Read both tensors."""
+        seed, site, step, first_sample = key.tolist()
+        threshold, bits = rate.tolist()
+        return cls(seed & MASK64, site, step, first_sample, threshold, bits)
+
+    @property
+    def key(self) -> Key:
+        """The key, as the reference takes it."""
+        return Key(self.seed, self.site, self.step, self.first_sample)
+
+    @property
+    def rate(self) -> Rate:
+        """The rate, as the reference takes it."""
+        return Rate(self.bits, self.threshold)
+
+    @property
+    def drops_none(self) -> bool:
+        """Whether every unit is kept."""
+        return self.threshold == 0
+
+    @property
+    def drops_all(self) -> bool:
+        """Whether no unit is kept."""
+        return self.threshold == 1 << self.bits
+
+    @property
+    def scale(self) -> float:
+        """The factor of what is kept: the exact inverse of the keep fraction."""
+        return 0.0 if self.drops_all else (1 << self.bits) / ((1 << self.bits) - self.threshold)

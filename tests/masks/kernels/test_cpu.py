@@ -1,0 +1,222 @@
+"""The C++ kernels equal the reference bit for bit, on every instruction set of this machine and every memory layout."""
+
+import itertools
+import shutil
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from dropkit.masks import Rate, cpu, keep, reference
+from dropkit.masks.kernels import library
+from dropkit.masks.words import Draw, key_words, rate_words
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+RATES = [Rate.of(0.1), Rate.of(0.5), Rate.of(0.001), Rate.of(0.999)]
+
+
+@pytest.fixture(params=["avx512", "avx2", "portable"])
+def isa(request):
+    """Run the test with the kernels of one instruction set."""
+    before = library.instruction_set()
+    if not library.use(request.param):
+        pytest.skip(f"this machine has no {request.param}, or no kernels were built")
+    yield request.param
+    library.use(before)
+
+
+def draw_of(rate, first_sample=0, seed=0xDEADBEEF12345678):
+    return Draw(seed, 17, 9, first_sample, rate.threshold, rate.bits)
+
+
+def activation(dtype, *shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype)
+
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels-last": lambda x: x.to(memory_format=torch.channels_last),
+    "permuted": lambda x: x.permute(2, 0, 3, 1).contiguous().permute(1, 3, 0, 2),
+    "sliced": lambda x: torch.cat([x, x], 3)[..., : x.shape[3]],
+    "expanded": lambda x: x[:, :1].expand(x.shape),
+    "offset": lambda x: torch.cat([x.flatten()[:1], x.flatten()])[1:].view(x.shape),
+}
+# pixels a channel: less than a tile, more than one, divisible by 8 and not; channels: less than a vector, more, odd
+SHAPES = [(3, 5, 7, 11), (2, 37, 17, 19), (2, 16, 8, 8), (5, 67, 3, 1), (1, 3, 1, 1)]
+
+
+def masked_by(name):
+    """A kernel as a function of input, output and draw."""
+    function = getattr(cpu, name)
+    return lambda x, out, draw, *rest: function(x, out, *words(draw), *rest)
+
+
+def noisy(x, out, draw, deviation, table):
+    return cpu.gaussian(x, out, words(draw)[0], torch.tensor([deviation], dtype=torch.float64), table)
+
+
+def words(draw):
+    return key_words(*draw[:4]), rate_words(draw.rate)
+
+
+TABLE = reference.quantiles(torch.device("cpu"))
+KINDS = {
+    "drop": (masked_by("drop"), reference.drop, ()),
+    "drop, not scaled": (masked_by("drop"), reference.drop, (False,)),
+    "drop_channels": (masked_by("drop_channels"), reference.drop_channels, ()),
+    "relu_drop": (masked_by("relu_drop"), reference.relu_drop, ()),
+    "gaussian": (noisy, reference.gaussian, (0.7, TABLE)),
+}
+drop = masked_by("drop")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_has_the_bits_of_the_reference(isa, kind, layout):
+    kernel, definition, rest = KINDS[kind]
+    for n, (shape, dtype) in enumerate(itertools.product(SHAPES, DTYPES)):
+        rate, first = RATES[n % 3], (0, 3)[n % 2]
+        x = LAYOUTS[layout](activation(dtype, *shape))
+        draw = draw_of(rate, first)
+        y = kernel(x, torch.empty_like(x), draw, *rest)
+        expected = definition(x.contiguous(), torch.empty(shape, dtype=dtype), draw, *rest)
+        assert torch.equal(y, expected), (shape, dtype, rate)
+        assert y.stride() == torch.empty_like(x).stride()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rate", RATES, ids=str)
+def test_every_length_and_offset_has_the_bits_of_the_reference(isa, dtype, rate):
+    for n in (1, 7, 63, 1009, 40_009):
+        x = activation(dtype, n, 1)
+        for first in (0, 1, 5, 123_457, 2**31 - 3, 2**34 + 3, 2**35 - 11):
+            draw = draw_of(rate, first)
+            expected = torch.where(keep(n, 1, rate, draw.key), x * rate.scale, 0)
+            assert torch.equal(drop(x, torch.empty_like(x), draw), expected), (n, first)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_change_nothing(isa, threads):
+    x, draw = activation(torch.float32, 3, 5, 89, 97), draw_of(RATES[0])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for laid_out in (x, x.to(memory_format=torch.channels_last)):
+            for kernel, definition, rest in KINDS.values():
+                expected = definition(x, torch.empty_like(x), draw, *rest)
+                assert torch.equal(kernel(laid_out, torch.empty_like(laid_out), draw, *rest), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dims", [(), (7,), (7, 5), (3, 5, 7), (2, 3, 5, 2, 7), (2, 3, 1, 2, 1, 5)])
+def test_every_rank(isa, dims):
+    x, draw = activation(torch.float32, *dims), draw_of(Rate.of(0.3), 11)
+    layouts = [x]
+    if len(dims) == 3:
+        layouts.append(x.transpose(1, 2).contiguous().transpose(1, 2))
+    if len(dims) == 5:
+        layouts.append(x.to(memory_format=torch.channels_last_3d))
+    for laid_out in layouts:
+        for kernel, definition, rest in KINDS.values():
+            if definition is reference.drop_channels and len(dims) < 2:
+                continue
+            expected = definition(x, torch.empty_like(x), draw, *rest)
+            assert torch.equal(kernel(laid_out, torch.empty_like(laid_out), draw, *rest), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
+def test_special_numbers(isa, dtype, layout):
+    """Nothing leaks from dropped places; what is kept is not hidden; halves are rounded once, to even."""
+    special = torch.tensor([float("inf"), float("-inf"), float("nan"), 0.0, -0.0, 6e-8, -6e-8, 65504.0, 3e38, 1e-40])
+    x = LAYOUTS[layout](torch.cat([special, torch.randn(7 * 11 * 13)])[: 7 * 11 * 13].view(1, 7, 11, 13).to(dtype))
+    for kernel, definition, rest in KINDS.values():
+        for seed in range(5):
+            draw = draw_of(RATES[1], seed=seed)
+            y = kernel(x, torch.empty_like(x), draw, *rest)
+            expected = definition(x, torch.empty_like(x), draw, *rest)
+            assert torch.equal(y.isnan(), expected.isnan())
+            assert torch.equal(
+                y.nan_to_num(nan=7.0, posinf=8.0, neginf=9.0), expected.nan_to_num(nan=7.0, posinf=8.0, neginf=9.0)
+            )
+
+
+def test_all_half_numbers(isa):
+    """Every bfloat16 and every float16 times a scale: widened, multiplied and rounded as torch does."""
+    for dtype in (torch.bfloat16, torch.float16):
+        x = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)
+        draw = draw_of(Rate.of(0.1))
+        kernel, definition = (f(x, torch.empty_like(x), draw) for f in (drop, reference.drop))
+        assert torch.equal(kernel.isnan(), definition.isnan())
+        assert torch.equal(kernel[~kernel.isnan()], definition[~kernel.isnan()])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_gradient_from_the_output(isa, dtype, layout):
+    y, dy = activation(dtype, 3, 5, 7, 11), activation(dtype, 3, 7, 5, 11).transpose(1, 2)
+    y = LAYOUTS[layout](torch.where(y > 0, y, 0).index_fill_(3, torch.tensor([2]), float("nan")))
+    dx = cpu.where_positive(dy, y, torch.empty_like(y), rate_words(Rate(16, 1 << 15)))
+    assert torch.equal(dx, torch.where(y <= 0, 0, dy * 2))
+    assert dx.stride() == torch.empty_like(y).stride()
+
+
+def test_masks_as_bytes(isa):
+    for rate in RATES:
+        out = torch.empty(1009, dtype=torch.bool)
+        library.keep(out, library.Mask.of(draw_of(rate, 5), 1))
+        assert torch.equal(out.view(-1, 1), keep(1009, 1, rate, draw_of(rate, 5).key))
+
+
+def test_input_and_output_may_be_one_or_overlap(isa):
+    x, draw = activation(torch.float32, 1013), draw_of(RATES[0])
+    expected = drop(x, torch.empty_like(x), draw)
+    whole = torch.cat([x, x[:7]])
+    assert torch.equal(drop(whole[:1013], whole[7:], draw), expected)
+    assert torch.equal(drop(x, x, draw), expected)
+
+
+def test_kernels_were_built_wherever_there_is_a_compiler():
+    if shutil.which("c++") is None:
+        pytest.skip("there is no C++ compiler")
+    assert library.instruction_set() in ("avx512", "avx2", "portable")
+
+
+@pytest.mark.parametrize("wrong", ["missing", "broken", "of another version"])
+def test_without_the_library_the_reference_serves_with_one_warning(monkeypatch, tmp_path, wrong):
+    x, draw = activation(torch.float32, 7, 11), draw_of(RATES[1])
+    expected = drop(x, torch.empty_like(x), draw)
+    if wrong == "missing":
+        monkeypatch.setattr(library, "NAMES", ("none.so",))
+    elif wrong == "broken":
+        (tmp_path / library.NAMES[0]).write_text("no library")
+        monkeypatch.setattr(library.kernels, "__path__", [str(tmp_path)])
+    else:
+        monkeypatch.setattr(library, "ABI", -1)
+    library.library.cache_clear()
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                assert torch.equal(drop(x, torch.empty_like(x), draw), expected)
+            assert library.instruction_set() == "reference"
+            assert not library.use("portable")
+        assert len(found) == 1
+        assert "slower reference, with the same results. Install a C++ compiler" in str(found[0].message)
+    finally:
+        library.library.cache_clear()
+
+
+def test_the_reference_alone_by_choice():
+    code = "from dropkit.masks.kernels.library import instruction_set; print(instruction_set())"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={"PATH": "", "DROPKIT_REFERENCE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "reference"
