@@ -1,8 +1,8 @@
 """The torch operators `dropkit::*`: one implementation a device, autograd, torch.func, compilation and export.
 
 Keys and rates are small CPU tensors (`dropkit.masks.words`), so nothing is compiled anew when they change. No output
-shares memory with an input; strides are those of `torch.empty_like(x)`. Registered in the only way that serves all of these: see
-`dropkit.masks.private_torch`.
+shares memory with an input; strides are those of `torch.empty_like(x)`. They are registered in the only way that serves
+all of these: see `dropkit.masks.private_torch`.
 """
 
 from collections.abc import Callable
@@ -139,7 +139,11 @@ def draw(like: Tensor, after: Tensor) -> Tensor:
 
 def fresh_key(after: Tensor) -> Tensor:
     """Return a key with a fresh seed, of no site and step, for the mask of the given activation."""
-    return draw(torch.zeros(4, dtype=torch.int64, device="cpu"), after)
+    key = torch.zeros(4, dtype=torch.int64, device="cpu")
+    if not is_eager(after):
+        return draw(key, after)
+    key[:1].random_(*_SEEDS)  # without draw's copy: each operation counts beside a small mask
+    return key
 
 
 def drop(x: Tensor, key: Tensor, rate: Tensor, scaled: bool = True) -> Tensor:
