@@ -205,6 +205,8 @@ def sweep() -> dict[str, Any]:
             "site": "fc",
             "kind": "unit",
             "lowest": {"policy": "fc=0.5", "rate": 0.5},
+            "overfits_below": 0.2,
+            "underfits_above": 0.7,
             "sentence": "The validation loss is lowest at fc=0.5; below it overfits, above it underfits.",
         },
     }

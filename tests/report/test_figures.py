@@ -137,3 +137,10 @@ def test_the_axis_holds_negative_gaps() -> None:
     low, high = figures.limits([flat], ("gap",))
     assert low < -0.4
     assert high > 0.5
+
+
+@pytest.mark.parametrize(("metric", "reach"), [("error", 1.0), ("nll", 0.01)])
+def test_a_forest_of_zeros_has_a_sane_axis(metric: str, reach: float) -> None:
+    figure = figures.forest([row(0.0, 0.0, 0.0)], metric)
+    assert figure is not None
+    assert list(figure.layout.xaxis.range) == pytest.approx([-0.45 * reach, 0.45 * reach])

@@ -92,3 +92,14 @@ def test_what_is_no_picture_is_left_out(synthetic_details: ModuleType) -> None:
     bad = row(synthetic_details, predicted=2, confidence=0.9) | {"image": "https://example.org/a.png"}
     assert mistakes_block(details(synthetic_details, mistakes=[bad])) is None
     assert changes_block(details(synthetic_details, fixed=[], broken=[])) is None
+
+
+def test_a_limit_is_named_only_where_pictures_are_left_out(synthetic_details: ModuleType) -> None:
+    answer = {"predicted": 1, "confidence": 0.9}
+    shown = [row(synthetic_details, before=answer, after=answer)] * 2
+    whole = changes_block(details(synthetic_details, fixed=shown, broken=shown[:1], counts={"fixed": 2, "broken": 1}))
+    assert whole is not None
+    assert "all are shown" in whole.notes[0]
+    cut = changes_block(details(synthetic_details, fixed=shown, broken=shown[:1], counts={"fixed": 7, "broken": 1}))
+    assert cut is not None
+    assert "at most 2 are shown" in cut.notes[0]

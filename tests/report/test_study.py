@@ -241,3 +241,38 @@ def test_a_headline_is_the_first_sentence() -> None:
     assert headline("Dropout at fc=0.5 pays. It does.") == ("Dropout at fc=0.5 pays.", "It does.")
     assert headline("No. It does not pay here.") == ("No. It does not pay here.", "")
     assert headline("One sentence, no more") == ("One sentence, no more", "")
+
+
+def test_an_interval_without_width_has_nothing_to_narrow(study: dict[str, Any]) -> None:
+    for policy in study["policies"][1:]:
+        policy["verdict"].update(difference=0.0, low=0.0, high=0.0, from_seeds=0.5, from_pictures=0.5)
+    assert "would narrow it most" not in words(render(study))
+
+
+def test_intervals_are_said_to_be_cut(study: dict[str, Any]) -> None:
+    assert "cut off where it would reach what cannot be" in words(render(study))
+
+
+def test_looks_are_no_caution_where_nothing_was_judged(study: dict[str, Any]) -> None:
+    study["look_count"] = 4
+    for policy in study["policies"][1:]:
+        policy["verdict"]["kind"] = "undertrained"
+    assert "looked at 4 times" not in words(render(study))
+
+
+def test_lists_in_the_data_are_words_not_json(study: dict[str, Any]) -> None:
+    study["data"].update(class_names=["cat", "dog"], mean=[0.123456, 0.5], std=[0.25])
+    text = words(render(study))
+    assert "cat, dog" in text
+    assert "0.123, 0.5" in text
+    assert "0.123456" not in text
+    assert '["cat"' not in text
+
+
+def test_the_tab_that_the_confusion_sentence_speaks_of_is_open(full_study: dict[str, Any]) -> None:
+    full_study["details"]["pictures"]["policy"] = full_study["policies"][2]["name"]
+    page = render(full_study)
+    opened = [part.split("</button>")[0] for part in page.split('id="tab-confusion-')[1:]]
+    assert [index for index, part in enumerate(opened) if 'aria-selected="true"' in part] == [2]
+    panes = [part.split(">")[0] for part in page.split('id="pane-confusion-')[1:]]
+    assert [index for index, part in enumerate(panes) if "hidden" not in part] == [2]

@@ -102,9 +102,9 @@ def test_more_seeds_keep_the_runs_there_are(tmp_path, study_of):
     assert (first.record["trained"], more.record["trained"]) == (6, 2)
     assert more.record["seeds"] == [0, 1, 2, 3]
     assert (first.record["looks"], more.record["looks"]) == ([3], [3, 4])
-    assert "Look 2 at these 269 test pictures. Looked at with 3, then 4 seeds" in str(more)
+    assert more.record["look"] == "Look 2 at these 269 test pictures."  # after one epoch nothing is judged
     assert (first.record["look_count"], more.record["look_count"]) == (1, 2)
-    assert "Looked at with 3, then 4 seeds" in more.record["verdict"]
+    assert more.record["verdict"].endswith(more.record["look"])
     assert "Looked at" not in str(first)
     assert all((tmp_path / "runs" / name / "summary.json").stat().st_mtime_ns == t for name, t in times.items())
 
@@ -363,3 +363,41 @@ def test_an_undecided_study_names_the_seeds_that_would_settle_it(study, configs)
     assert command.endswith(f"--seeds 12 --first-seed 3 --metric error --out {study.folder}-from-seed-3")
     record["policies"][1]["verdict"]["kind"] = "helps"
     assert plan._what_settles(record) is None
+
+
+def test_trainings_made_anew_are_a_further_look(study, configs, monkeypatch):
+    plan = plan_of(study.folder, configs("none", "fc=0.5", "fc=0.97"))
+    plan.count = 3
+    monkeypatch.setattr(plan, "_note", lambda *, looks: None)
+    monkeypatch.setattr(plan, "_stored", lambda name, default: [3])
+    assert plan._count_look(0) == [3]
+    assert plan._count_look(2) == [3, 3]
+
+
+def test_the_forecast_counts_one_epoch_as_one(tmp_path, configs):
+    plan = plan_of(tmp_path / "new", configs("none", "fc=0.5", epochs=1))
+    plan.count = 3
+    assert "(1 epoch each, " in plan._forecast([Estimate(2.0, 1)])
+
+
+@pytest.mark.parametrize("kind", ["undertrained", "diverged", "none"])
+def test_a_further_look_warns_only_where_a_verdict_was_possible(study, configs, monkeypatch, kind):
+    record = json.loads(json.dumps(study.record))
+    for row in record["policies"][1:]:
+        row["verdict"]["kind"] = kind
+    plan = plan_of(study.folder, configs("none", "fc=0.5", "fc=0.97"))
+    plan.count = 3
+    monkeypatch.setattr("dropkit.studies.plan.analyse", lambda *args, **more: record)
+    monkeypatch.setattr(plan, "_count_look", lambda trained: [3, 3])
+    assert ("false positive" in plan.record({}, trained=0)["look"]) is (kind == "none")
+
+
+def test_intervals_end_where_the_figure_does():
+    from dropkit.studies.analysis import _figure
+
+    wide = [0.0, 1.0, 1.0]
+    assert [_figure(wide, "error", 0.0)[end] for end in ("low", "high")] == [0.0, 1.0]
+    nll, gap = _figure(wide, "nll", 0.0), _figure(wide, "gap", 0.0)
+    assert nll["low"] == 0.0
+    assert nll["high"] == gap["high"] > 1.0
+    assert gap["low"] < 0.0

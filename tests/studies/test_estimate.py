@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dropkit.errors import DropkitError
+from dropkit.runs.batches import Batches
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.training import load_data
 from dropkit.studies import estimate as module
@@ -54,3 +55,16 @@ def test_an_estimate_counts_steps_evaluations_checkpoints_and_the_test(short, mo
     steps, val, test = 10, len(data[1].val), len(data[1].test)
     expected = 5 * (steps * 0.1 + 2 * 0.5 + 0.25) + 0.5 * test / val
     assert estimate(config, data, threads=1).seconds == pytest.approx(expected)
+
+
+def test_the_steps_read_as_training_does_so_that_augmentation_is_counted(short, monkeypatch):
+    read, epochs = Batches.read_to_train, []
+
+    def counted(self, indices, epoch):
+        epochs.append(epoch)
+        return read(self, indices, epoch)
+
+    monkeypatch.setattr(Batches, "read_to_train", counted)
+    config = short(model="mlp", epochs=5)
+    estimate(config, load_data(config), threads=1)
+    assert epochs == [0] * (module.WARM_UP_STEPS + module.TIMED_STEPS)

@@ -304,3 +304,8 @@ def test_no_number_is_advised_where_the_other_source_limits():
     assert needed_seeds(seeds_limit) is not None
     assert needed_seeds(made_of(0.0, 1.0, 1.0, 0.5)) is None
     assert needed_pictures(made_of(0.0, 1.0, 1.0, 0.5)) is None
+
+
+def test_nothing_is_advised_where_nothing_differs_at_all():
+    assert needed_seeds(made_of(0.0, 0.0, 0.0, 0.0)) is None
+    assert needed_pictures(made_of(0.0, 0.0, 0.0, 0.0)) is None

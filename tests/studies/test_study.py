@@ -78,3 +78,13 @@ def test_later_looks_warn():
         "Look 3 at these 7 test pictures. "
         "Looked at with 1, then 2, then 2 repetitions: each further look makes a false positive likelier than 5%."
     )
+
+
+def test_an_interval_that_was_cut_is_written_with_both_ends(tmp_path):
+    policies = copy.deepcopy(RECORD["policies"])
+    policies[0]["metrics"]["error"] = {"mean": 0.9167, "low": 0.7374, "high": 1.0}
+    assert "91.67% (73.74 to 100.00)" in printed(tmp_path, policies=policies)
+
+
+def test_looks_without_a_verdict_cannot_mislead():
+    assert describe_looks([4, 4], 1001, judged=False) == "Look 2 at these 1,001 test pictures."

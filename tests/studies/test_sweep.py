@@ -102,6 +102,13 @@ def test_a_clear_valley_overfits_on_the_left_and_underfits_on_the_right():
     found = describe_sweep(SWEEP, groups)
     assert found["lowest"] == {"policy": "fc=0.4", "rate": 0.4}
     assert (found["text"], found["site"], found["kind"]) == ("fc=0:0.8:0.2", "fc", "unit")
+    assert (found["overfits_below"], found["underfits_above"]) == (0.2, 0.6)
+    for untrained, sides in ({"fc=0.8"}, (0.2, None)), ({"fc=0"}, (None, 0.6)), ({"fc=0.4"}, (None, None)):
+        cautious = describe_sweep(SWEEP, groups, untrained)
+        assert (cautious["overfits_below"], cautious["underfits_above"]) == sides
+        assert ("It overfits" in cautious["sentence"]) is (sides[0] is not None)
+        assert ("It underfits" in cautious["sentence"]) is (sides[1] is not None)
+        assert "not trained long enough" in cautious["sentence"]
     assert found["sentence"] == (
         "Validation loss is lowest at rate 0.4 (0.300 nats, mean of 3 runs). "
         "It overfits from 0 to 0.2: validation loss is higher and the gap to the training loss wider "
@@ -116,8 +123,9 @@ def test_what_seeds_cannot_tell_apart_is_not_claimed():
         policy: jitter(runs_of(*pair), 0.05 * (policy != "fc=0.4"))
         for policy, pair in zip(SWEEP.policies, losses, strict=True)
     }
-    sentence = describe_sweep(SWEEP, groups)["sentence"]
-    assert sentence == (
+    found = describe_sweep(SWEEP, groups)
+    assert found["overfits_below"] is found["underfits_above"] is None
+    assert found["sentence"] == (
         "Validation loss is lowest at rate 0.4 (0.300 nats, mean of 3 runs); "
         "the other rates from 0 to 0.8 cannot be told from it."
     )

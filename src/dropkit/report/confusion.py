@@ -36,6 +36,7 @@ def confusion_block(details: Details) -> Block | None:
         meaning="A row is a true class, a column what it was taken for, each cell the percent of its row. The diagonal "
         "is what is right; every cell beside it is a mistake.",
         panes=[_pane(details, policy, first, index) for index, policy in enumerate(policies)],
+        opened=policies.index(chosen),  # the finding speaks of it
         legend="confusion" if len(policies) > 1 else "confusion-one",
         notes=[
             f"{first.counts} a policy." if len(policies) > 1 else f"{first.counts}.",

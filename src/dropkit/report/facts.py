@@ -36,8 +36,19 @@ def data_facts(record: Mapping[str, Any]) -> Facts:
         ("size", f"{size} (height × width × colours)" if size else DASH),
         ("classes", text(classes)),
         ("splits", splits),
-        *((str(key), text(value)) for key, value in data.items() if key not in known),
+        *((str(key), _listed(value)) for key, value in data.items() if key not in known),
     ]
+
+
+def _listed(value: Any) -> str:
+    """Return names, or numbers with three significant digits, one after the other; anything else as text."""
+    if not isinstance(value, (list, tuple)) or not value:
+        return text(value)
+    if all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    if all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in value):
+        return ", ".join(f"{item:.3g}" if isinstance(item, float) else str(item) for item in value)
+    return text(value)
 
 
 def mapping_facts(record: Mapping[str, Any], key: str) -> Facts:
@@ -90,12 +101,18 @@ def cautions(record: Mapping[str, Any]) -> list[str]:
         found.append(
             f"{_are(data['skipped'], 'file')} skipped: no picture could be read from {_them(data['skipped'])}."
         )
-    if _count(record, "look_count") > 1:
+    if _count(record, "look_count") > 1 and not _unjudged(record):
         found.append(
             f"These test pictures were looked at {record['look_count']} times in this study: the more often, the more "
             "a good result owes to chance."
         )
     return found
+
+
+def _unjudged(record: Mapping[str, Any]) -> bool:
+    """Whether no policy has a verdict, because none was trained long enough or to its end."""
+    kinds = {(policy.get("verdict") or {}).get("kind") for policy in (record.get("policies") or ())[1:]}
+    return bool(kinds) and kinds <= {"undertrained", "diverged"}
 
 
 def _count(values: Mapping[str, Any], key: str) -> int:

@@ -100,7 +100,9 @@ def _forest_range(known: Sequence[tuple[float, Mapping[str, Any]]], scale: float
     """Return x limits that hold every interval and leave room for a word on both sides of zero."""
     ends = [value for value, _ in known]
     ends += [scale * end for _, row in known for side in ("low", "high") if (end := finite(row.get(side))) is not None]
-    reach = max(max(map(abs, ends)), 1e-9)
+    least = 0.01 if scale == 1.0 else 1.0  # nats, points: what is all zero still needs an axis
+    reach = max(map(abs, ends))
+    reach = reach if reach > least / 1000 else least
     return min(1.12 * min(ends), -0.45 * reach), max(1.12 * max(ends), 0.45 * reach)
 
 

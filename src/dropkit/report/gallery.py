@@ -54,10 +54,16 @@ def changes_block(details: Details) -> Block | None:
         legend="answers",
         named=[(first, _colour(details, first)), (policy, _colour(details, policy))],
         notes=[
-            f"{_pictures(details)}, {_over(details.pictures.get('runs') or 1)}; of each "
-            f"kind at most {max(len(pane.shots) for pane in panes)} are shown, those first whose answer moved most."
+            f"{_pictures(details)}, {_over(details.pictures.get('runs') or 1)}; "
+            f"{_left_out(panes, (fixed, broken))}those first whose answer moved most."
         ],
     )
+
+
+def _left_out(panes: Sequence[Pane], counts: Sequence[int]) -> str:
+    """Say how many are shown where there are more."""
+    cut = [len(pane.shots) for pane, count in zip(panes, counts, strict=True) if count > len(pane.shots)]
+    return f"of each kind at most {max(cut)} are shown, " if cut else "all are shown, "
 
 
 def _pane(details: Details, key: str, word: str) -> Pane:

@@ -107,6 +107,8 @@ class Block:
     """Name and colour of the policies that the legend tells apart."""
     table: Table | None = None
     notes: Sequence[str] = ()
+    opened: int = 0
+    """Which pane is seen first."""
     nav: str = ""
     """The word for the section in the page's list of contents; the title where none is given."""
 

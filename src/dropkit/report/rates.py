@@ -31,10 +31,6 @@ class Series:
         """Whether every point has an interval."""
         return all(bound is not None for bound in (*self.lows, *self.highs))
 
-    def at(self, rate: float | None) -> float | None:
-        """Return the mean at a rate, None where there is none."""
-        return dict(zip(self.rates, self.means, strict=True)).get(rate) if rate is not None else None
-
 
 def rates_block(record: Mapping[str, Any]) -> Block | None:
     """Return the rate curves of a sweep; None for any other record, or where fewer than two rates are known."""
@@ -47,7 +43,7 @@ def rates_block(record: Mapping[str, Any]) -> Block | None:
         return None
     best = finite((sweep.get("lowest") or {}).get("rate"))
     site = str(sweep.get("site") or "")
-    sides = _sides(rows, best)
+    sides = _sides(sweep, best)
     panels = [panel for panel in _panels(rows, record.get("runs") or (), best, site, sides) if panel is not None]
     if not panels:
         return None
@@ -68,14 +64,16 @@ def rates_block(record: Mapping[str, Any]) -> Block | None:
     )
 
 
-def _meaning(best: float | None, sides: Sequence[str]) -> str:
+def _meaning(best: float | None, sides: Mapping[str, float]) -> str:
     said = ["Each point is a network trained with that rate."]
     if best is not None:
         said.append("The dashed line is at the rate with the lowest validation loss.")
     if "overfits" in sides:
-        said.append("Left of it the network overfits: it learns the training pictures by heart, and the gap is larger.")
+        where = f"Up to rate {sides['overfits']:g}"
+        said.append(f"{where} the network overfits: it learns the training pictures by heart, and the gap is larger.")
     if "underfits" in sides:
-        said.append("Right of it the network underfits: so much is dropped that even the training loss is higher.")
+        where = f"From rate {sides['underfits']:g} on"
+        said.append(f"{where} the network underfits: so much is dropped that even the training loss is higher.")
     return " ".join(said)
 
 
@@ -84,7 +82,7 @@ def _panels(
     runs: Sequence[Mapping[str, Any]],
     best: float | None,
     site: str,
-    sides: Sequence[str],
+    sides: Mapping[str, float],
 ) -> list[Panel | None]:
     shown = (
         ("error", "Test error", "error (%)", ()),
@@ -100,7 +98,7 @@ def _panels(
 
 
 def _panel(
-    key: str, title: str, unit: str, series: Sequence[Series], best: float | None, site: str, sides: Sequence[str]
+    key: str, title: str, unit: str, series: Sequence[Series], best: float | None, site: str, sides: Mapping[str, float]
 ) -> Panel:
     figure = rate_figure(series, unit, best, site, sides, training=key == "train_loss")
     described = f"{title} against the dropout rate, mean and 95 % interval"
@@ -133,17 +131,13 @@ def _validation(rows: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, A
     return Series(rates, means, [None] * len(rates), [None] * len(rates))
 
 
-def _sides(rows: Sequence[Mapping[str, Any]], best: float | None) -> list[str]:
-    """Return which sides of the best rate may be named: `overfits` where the gap is larger on the left end,
-    `underfits` where the training loss is larger on the right end.
-    """
-    gap, train = _series(rows, "gap"), _series(rows, "train_loss")
-    found = []
-    if (there := gap.at(best)) is not None and gap.rates[0] < (best or 0) and gap.means[0] > there:
-        found.append("overfits")
-    if (there := train.at(best)) is not None and train.rates[-1] > (best or 0) and train.means[-1] > there:
-        found.append("underfits")
-    return found
+def _sides(sweep: Mapping[str, Any], best: float | None) -> dict[str, float]:
+    """Return the sides of the best rate that tests found, and the rate up to or from which they did."""
+    if best is None:
+        return {}
+    below, above = finite(sweep.get("overfits_below")), finite(sweep.get("underfits_above"))
+    found = {"overfits": below} if below is not None and below < best else {}
+    return found | ({"underfits": above} if above is not None and above > best else {})
 
 
 # --------------------------------------------------------------------- figure
@@ -154,7 +148,7 @@ def rate_figure(
     unit: str,
     best: float | None,
     site: str,
-    sides: Sequence[str],
+    sides: Mapping[str, float],
     *,
     training: bool = False,
 ) -> go.Figure:
@@ -165,7 +159,7 @@ def rate_figure(
         unit: The y axis' title.
         best: The rate with the lowest validation loss: marked by a line.
         site: Where the rate acts: the x axis' title.
-        sides: What to write on the sides of `best`: `overfits` on the left, `underfits` on the right.
+        sides: What tests found: it `overfits` up to a rate, it `underfits` from a rate on.
         training: Whether the first series is the training loss: dotted, as in the learning curves.
     """
     figure = go.Figure()
@@ -239,8 +233,8 @@ def _name_lines(figure: go.Figure, series: Sequence[Series]) -> None:
         )
 
 
-def _mark(figure: go.Figure, best: float | None, ends: tuple[float, float], sides: Sequence[str]) -> None:
-    """A line at the best rate, and a tint and a word on each side of it that may be named."""
+def _mark(figure: go.Figure, best: float | None, ends: tuple[float, float], sides: Mapping[str, float]) -> None:
+    """A line at the best rate, and a tint and a word over the rates at which tests found something."""
     if best is None:
         return
     figure.add_vline(x=best, line={"color": INK, "width": 1, "dash": "dash"})
@@ -255,11 +249,13 @@ def _mark(figure: go.Figure, best: float | None, ends: tuple[float, float], side
         showarrow=False,
         font_size=11,
     )
+    room = 0.04 / 1.08 * (ends[1] - ends[0])  # as at the ends, so that a single rate is tinted on both of its sides
     for word, edge, anchor, tint in (("overfits", 0, "left", OVERFIT), ("underfits", 1, "right", UNDERFIT)):
         if word not in sides:
             continue
+        inner = sides[word] + (room if edge == 0 else -room)
         figure.add_shape(
-            type="rect", x0=ends[edge], x1=best, y0=0, y1=1, yref="paper", fillcolor=tint, line_width=0, layer="below"
+            type="rect", x0=ends[edge], x1=inner, y0=0, y1=1, yref="paper", fillcolor=tint, line_width=0, layer="below"
         )
         figure.add_annotation(
             text=f"<i>{word}</i>",

@@ -134,8 +134,9 @@ def _epochs(policy: Mapping[str, Any]) -> str:
 def _doubt(verdict: Mapping[str, Any]) -> str:
     """Say where the interval's width comes from, and so what would narrow it."""
     seeds, pictures = numbers.finite(verdict.get("from_seeds")), numbers.finite(verdict.get("from_pictures"))
-    if seeds is None or pictures is None:
-        return ""
+    low, high = numbers.finite(verdict.get("low")), numbers.finite(verdict.get("high"))
+    if seeds is None or pictures is None or (low is not None and low == high):
+        return ""  # an interval without width has nothing to narrow
     more = "more seeds" if seeds >= pictures else "a larger test set"
     return (
         f"Of the uncertainty, {100 * seeds:.0f} % comes from the seeds and {100 * pictures:.0f} % from the test "
@@ -248,7 +249,9 @@ def _forest_block(record: Mapping[str, Any], policies: Sequence[Mapping[str, Any
     each = ", ".join(
         f"{row['name']} {numbers.whole(policy.get('n'))}" for row, policy in zip(rows, policies, strict=True)
     )
-    counts = f"n = {sizes.pop()} runs a policy" if len(sizes) == 1 else f"n = runs a policy ({each})"
+    size = sizes.pop() if len(sizes) == 1 else None
+    runs = "run" if size == "1" else "runs"
+    counts = f"n = {size} {runs} a policy" if size is not None else f"n = runs a policy ({each})"
     panel = Panel(id="forest", figure=drawn, description="Differences to the first policy with 95 % intervals")
     return Block(
         id="differences",

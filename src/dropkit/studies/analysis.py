@@ -77,7 +77,7 @@ def analyse(question: Question, groups: Groups, *, command: str, trained: int) -
         ),
         "runs": [_describe_run(name, run) for name, runs in groups.items() for run in runs],
     }
-    return record | _sweep(question, groups, rows) | _folds(question, repetitions)
+    return record | _sweep(question, groups, rows, _untrained(base, verdicts)) | _folds(question, repetitions)
 
 
 def shown_policy(record: Mapping[str, Any]) -> str:
@@ -97,13 +97,19 @@ def _key(metric: str) -> str:
     return metric.replace("-", "_")
 
 
-def _sweep(question: Question, groups: Groups, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _untrained(base: PolicyRuns, verdicts: Sequence[tuple[PolicyRuns, Verdict]]) -> set[str]:
+    """Return the policies that were not trained long enough to say anything of them."""
+    names = {other.name for other, verdict in verdicts if other.undertrained or verdict.kind == "undertrained"}
+    return names | ({base.name} if base.undertrained else set())
+
+
+def _sweep(question: Question, groups: Groups, rows: Sequence[dict[str, Any]], untrained: set[str]) -> dict[str, Any]:
     """Return what the record says of a sweep, and note each row's rate."""
     if question.sweep is None:
         return {}
     for row, rate in zip(rows, question.sweep.rates, strict=True):
         row["rate"] = rate
-    return {"sweep": describe_sweep(question.sweep, groups)}
+    return {"sweep": describe_sweep(question.sweep, groups, untrained)}
 
 
 def _folds(question: Question, repetitions: int) -> dict[str, Any]:
@@ -225,7 +231,14 @@ def _tested_value(run: Run, key: str) -> float:
 
 def _figure(values: Sequence[float], key: str, shared: float) -> dict[str, Any]:
     mean, low, high = mean_interval(values, shared) if values else (None, None, None)
-    return {"mean": mean, "low": low, "high": high, "unit": UNITS[key]}
+    return {"mean": mean, "low": _possible(low, key), "high": _possible(high, key), "unit": UNITS[key]}
+
+
+def _possible(bound: float | None, key: str) -> float | None:
+    """Return an interval's end within what the figure can be: Student's t knows no limits."""
+    if bound is None or key == "gap":
+        return bound
+    return max(0.0, min(1.0, bound)) if UNITS[key] == "fraction" else max(0.0, bound)
 
 
 def _describe(

@@ -58,7 +58,8 @@ def _time_steps(fit: Fit, count: int) -> float:
     """Return the seconds of `count` training steps. That the loss stays finite is the training's to watch."""
     batches = cycle(fit.data.epoch(0, 0, fit.config.batch_size))
     fit.model.train()
-    return _timed(lambda: [fit.train_step(*fit.data.read(batch)) for batch in islice(batches, count)])
+    # Read as in training: augmentation may take longer than the step itself.
+    return _timed(lambda: [fit.train_step(*fit.data.read_to_train(batch, 0)) for batch in islice(batches, count)])
 
 
 def _timed(work: Callable[[], Any]) -> float:

@@ -134,7 +134,9 @@ class Plan:
         record = analyse(self.question, groups, command=command, trained=trained)
         record["recommendation"]["command"] = self._what_settles(record) or record["recommendation"]["command"]
         looks = self._count_look(trained)
-        told = describe_looks(looks, record["tested"], "repetition" if self.question.folds else "seed")
+        unit = "repetition" if self.question.folds else "seed"
+        judged = any(row["verdict"]["kind"] in ("helps", "hurts", "none") for row in record["policies"][1:])
+        told = describe_looks(looks, record["tested"], unit, judged=judged)
         if len(looks) > 1:
             record["verdict"] += f" {told}"
         return {**record, "looks": looks, "look_count": len(looks), "look": told}
@@ -199,7 +201,8 @@ class Plan:
         seconds = self.executor.start_seconds + sum(costs[i % len(costs)].seconds for i in missing) / at_once
         epochs = max(each.epochs for each in costs)
         fixed = all(config.epochs is not None for config in self.question.configs)
-        basis = f"{epochs} epochs each" if fixed else f"if each takes some {epochs} epochs"
+        length = f"{epochs} epoch{'' if epochs == 1 else 's'}"
+        basis = f"{length} each" if fixed else f"if each takes some {length}"
         kept = len(everything) - len(missing)
         before = f" ({kept} more are finished)" if kept else ""
         return f"{_trainings(len(missing))}{before}, about {duration(seconds)} ({basis}, {at_once} at a time)"

@@ -239,7 +239,8 @@ def needed_seeds(difference: Difference, alpha: float = ALPHA) -> int | None:
     """Return how many seeds, on as many pictures, find an effect as large as the mean in 4 of 5 studies.
 
     For planning, and a guess: few seeds know their own variance badly. To add seeds until a difference shows
-    is to find some that are not there. None: more than 50, or no number, because the pictures limit it.
+    is to find some that are not there. None: more than 50, or no number, because the pictures limit it or there is
+    no effect to find.
 
     Example:
         >>> spread = Spread(seeds=1e-4, pictures=1e-6, rest=1e-6)
@@ -247,6 +248,8 @@ def needed_seeds(difference: Difference, alpha: float = ALPHA) -> int | None:
         >>> needed_seeds(d)
         10
     """
+    if difference.mean == 0.0:
+        return None  # without spread any number of seeds would "find" it
     numbers = range(difference.n_seeds + 1, MOST_SEEDS + 1)
     return next((s for s in numbers if _finds(difference, s, difference.n_pictures, alpha)), None)
 
@@ -254,7 +257,7 @@ def needed_seeds(difference: Difference, alpha: float = ALPHA) -> int | None:
 def needed_pictures(difference: Difference, alpha: float = ALPHA) -> int | None:
     """Return how many test pictures, with as many seeds, find an effect that large in 4 of 5 studies.
 
-    Rounded up to two digits. None: more than 100,000, or no number, because the seeds limit it.
+    Rounded up to two digits. None: more than 100,000, or no number, because the seeds limit it or there is no effect.
 
     Example:
         >>> spread = Spread(seeds=1e-6, pictures=1e-4, rest=1e-6)
@@ -262,7 +265,7 @@ def needed_pictures(difference: Difference, alpha: float = ALPHA) -> int | None:
         >>> needed_pictures(d)
         2000
     """
-    if not _finds(difference, difference.n_seeds, MOST_PICTURES, alpha):
+    if difference.mean == 0.0 or not _finds(difference, difference.n_seeds, MOST_PICTURES, alpha):
         return None
     few, many = difference.n_pictures, MOST_PICTURES
     while many - few > 1:

@@ -79,8 +79,8 @@ class Study:
         console.print(Text(f"Next: {self.recommendation['command']}"), soft_wrap=True)
 
 
-def describe_looks(looks: Sequence[int], pictures: int, unit: str = "seed") -> str:
-    """Say how often the test pictures were looked at, and what several looks mean for the verdict.
+def describe_looks(looks: Sequence[int], pictures: int, unit: str = "seed", *, judged: bool = True) -> str:
+    """Say how often the test pictures were looked at, and what several looks mean for the verdict if there is any.
 
     >>> describe_looks([5], 10000)
     'Look 1 at these 10,000 test pictures.'
@@ -89,7 +89,7 @@ def describe_looks(looks: Sequence[int], pictures: int, unit: str = "seed") -> s
     Looked at with 5, then 10 seeds: each further look makes a false positive likelier than 5%.
     """
     first = f"Look {len(looks)} at these {pictures:,} test pictures."
-    if len(looks) == 1:
+    if len(looks) == 1 or not judged:
         return first
     counts = ", then ".join(map(str, looks))
     return f"{first} Looked at with {counts} {unit}s: each further look makes a false positive likelier than 5%."
@@ -130,5 +130,9 @@ def _with_interval(figure: dict[str, Any], scale: float, digits: str, unit: str)
         return "-"
     mean = scale * figure["mean"]
     form = digits if abs(mean) < 1e5 else ".1e"
-    half = "" if figure["low"] is None else f" ±{scale * figure['high'] - mean:{form}}"
-    return f"{mean:{form}}{unit}{half}"
+    if figure["low"] is None:
+        return f"{mean:{form}}{unit}"
+    low, high = scale * figure["low"], scale * figure["high"]
+    if f"{high - mean:{form}}" == f"{mean - low:{form}}":
+        return f"{mean:{form}}{unit} ±{high - mean:{form}}"
+    return f"{mean:{form}}{unit} ({low:{form}} to {high:{form}})"  # an end was cut at what is possible

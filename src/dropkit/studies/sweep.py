@@ -1,7 +1,7 @@
 """A sweep: one rate of a policy takes a range of values, and what that does to the validation loss and the gap."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -104,12 +104,17 @@ def _rates(text: str, given: Sequence[str]) -> list[str]:
     return [f"{(start + i * step).normalize():f}" for i in range(count)]
 
 
-def describe_sweep(sweep: Sweep, groups: Mapping[str, Sequence[Run]]) -> dict[str, Any] | None:
-    """Return what a study's record holds of its sweep: the rate with the lowest validation loss, and a sentence.
+def describe_sweep(
+    sweep: Sweep, groups: Mapping[str, Sequence[Run]], untrained: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return what a study's record holds of its sweep: the rate with the lowest validation loss, where tests found
+    that the network overfits (`overfits_below`, up to this rate) and underfits (`underfits_above`, from it on), and a
+    sentence.
 
     Args:
         sweep: what was swept.
         groups: the runs of each policy, in the order of the rates; with equal positions they are paired.
+        untrained: policies that were not trained long enough: nothing is claimed of them, nor against them.
     """
     paired = _finished(groups)
     curves = {
@@ -117,14 +122,18 @@ def describe_sweep(sweep: Sweep, groups: Mapping[str, Sequence[Run]]) -> dict[st
         for rate, name in zip(sweep.rates, groups, strict=True)
         if name in paired
     }
-    found = {"text": sweep.text, "site": sweep.site, "kind": sweep.kind}
+    found: dict[str, Any] = {"text": sweep.text, "site": sweep.site, "kind": sweep.kind}
+    found |= {"overfits_below": None, "underfits_above": None}
     if not curves or not _common(paired):
         return {**found, "lowest": None, "sentence": "No rate has a validation loss: every training diverged."}
     lowest = min(curves.values(), key=lambda curve: curve.mean("val"))
+    tested = _Tested.of(list(curves.values()), lowest, untrained)
     return {
         **found,
+        "overfits_below": tested.below[-1].rate if tested.below else None,
+        "underfits_above": tested.above[-1].rate if tested.above else None,
         "lowest": {"policy": lowest.policy, "rate": lowest.rate},
-        "sentence": _sentence(list(curves.values()), lowest),
+        "sentence": _sentence(list(curves.values()), lowest, tested),
     }
 
 
@@ -156,28 +165,56 @@ class _Curve:
         return math.fsum(self.values(what)) / len(self.runs)
 
 
-def _sentence(curves: Sequence[_Curve], lowest: _Curve) -> str:
+@dataclass(frozen=True)
+class _Tested:
+    """What tests found against the lowest rate.
+
+    Attributes:
+        worse: the rates with a higher validation loss.
+        below: where it overfits, from the lowest rate of the sweep on: validation loss and gap are larger.
+        above: where it underfits, from the highest rate down: validation loss and training loss are larger.
+        unsaid: whether `below` and `above` leave out rates that were not trained long enough.
+    """
+
+    worse: set[float]
+    below: list[_Curve]
+    above: list[_Curve]
+    unsaid: bool
+
+    @staticmethod
+    def of(curves: Sequence[_Curve], lowest: _Curve, untrained: Collection[str]) -> "_Tested":
+        """Test every other rate against the lowest one; a single run a rate tells nothing."""
+        if len(lowest.runs) < 2:
+            return _Tested(set(), [], [], unsaid=False)
+        worse = _above([curve for curve in curves if curve is not lowest], lowest, "val")
+        left = [curve for curve in curves if curve.rate < lowest.rate]
+        right = [curve for curve in curves if curve.rate > lowest.rate]
+        trained = {curve.rate for curve in curves if curve.policy not in untrained}
+        known = worse & trained if lowest.rate in trained else set()
+        below = _run_from(left, _above(left, lowest, "gap") & known)
+        above = _run_from(right[::-1], _above(right, lowest, "train") & known)
+        return _Tested(worse, below, above, unsaid=len(trained) < len(curves))
+
+
+def _sentence(curves: Sequence[_Curve], lowest: _Curve, tested: _Tested) -> str:
     """Say where the validation loss is lowest, and on which side of it the network overfits or underfits."""
     runs = f"{len(lowest.runs)} run{'' if len(lowest.runs) == 1 else 's'}"
     first = f"Validation loss is lowest at rate {lowest.rate:g} ({lowest.mean('val'):.3f} nats, mean of {runs})"
     if len(lowest.runs) < 2:
         return f"{first}; one run a rate cannot tell chance from effect."
-    others = [curve for curve in curves if curve is not lowest]
-    worse = _above(others, lowest, "val")
-    alike = [curve for curve in curves if curve.rate not in worse]
+    alike = [curve for curve in curves if curve.rate not in tested.worse]
     parts = [f"{first}; {_listed(curves, alike, lowest)} cannot be told from it." if len(alike) > 1 else f"{first}."]
-    parts += _overfits([curve for curve in others if curve.rate < lowest.rate], lowest, worse)
-    parts += _underfits([curve for curve in others if curve.rate > lowest.rate], lowest, worse)
+    parts += _overfits(tested.below, lowest) + _underfits(tested.above, lowest)
+    if tested.unsaid:
+        parts.append("Rates that were not trained long enough are not said to overfit or underfit.")
     return " ".join(parts)
 
 
-def _overfits(below: Sequence[_Curve], lowest: _Curve, worse: set[float]) -> list[str]:
+def _overfits(shown: Sequence[_Curve], lowest: _Curve) -> list[str]:
     """Say up to which rate both the validation loss and the gap are larger than at the lowest."""
-    wider = _above(below, lowest, "gap") & worse
-    shown = _run_from(below, wider)
     if not shown:
         return []
-    end = below[0]
+    end = shown[0]
     where = f"at rate {end.rate:g}" if len(shown) == 1 else f"from {end.rate:g} to {shown[-1].rate:g}"
     return [
         f"It overfits {where}: validation loss is higher and the gap to the training loss wider "
@@ -185,13 +222,11 @@ def _overfits(below: Sequence[_Curve], lowest: _Curve, worse: set[float]) -> lis
     ]
 
 
-def _underfits(above: Sequence[_Curve], lowest: _Curve, worse: set[float]) -> list[str]:
+def _underfits(shown: Sequence[_Curve], lowest: _Curve) -> list[str]:
     """Say from which rate on both the validation loss and the training loss are larger than at the lowest."""
-    higher = _above(above, lowest, "train") & worse
-    shown = _run_from(list(reversed(above)), higher)
     if not shown:
         return []
-    end = above[-1]
+    end = shown[0]
     where = f"at rate {end.rate:g}" if len(shown) == 1 else f"from {shown[-1].rate:g} to {end.rate:g}"
     return [
         f"It underfits {where}: the training loss itself is higher "
