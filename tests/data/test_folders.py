@@ -353,6 +353,52 @@ def test_splits_under_other_names_are_not_learned_as_classes(tmp_path):
     refused(tmp_path, "these look like splits, not classes. Name splits 'train', 'val' and 'test'")
 
 
+@pytest.mark.parametrize("name", ["Valid", "VAL", "validation"])
+def test_splits_may_be_written_in_capitals(tmp_path, name):
+    splits(tmp_path, "Train", "TEST", name)
+    pictures = folders.read(tmp_path)
+    assert (pictures.class_names, pictures.given) == (
+        ("cat", "dog"),
+        {"train": (0, 2), "val": (2, 4), "test": (4, 6)},
+    )
+    assert pictures.ids[0] == "Train/cat/1.png"
+
+
+def test_a_class_may_be_absent_from_test_in_capitals(tmp_path):
+    splits(tmp_path, "Train", "Test")
+    save(tmp_path / "Train" / "eel" / "1.png")
+    assert folders.read(tmp_path).class_names == ("cat", "dog", "eel")
+
+
+def test_splits_under_other_names_need_not_have_all_classes(tmp_path):
+    splits(tmp_path, "Training", "Test_images")
+    save(tmp_path / "Training" / "eel" / "1.png")
+    refused(tmp_path, "'Test_images', 'Training', with sub-folders of the same names 'cat', 'dog': these look like")
+
+
+def test_classes_called_as_splits_with_other_folders_inside_are_classes(tmp_path):
+    for i, place in enumerate(["trains/steam", "valves/brass"]):
+        save(tmp_path / place / "1.png", seed=i)
+    assert folders.read(tmp_path).class_names == ("trains", "valves")
+
+
+def test_two_folders_for_training_are_refused(tmp_path):
+    splits(tmp_path, "train", "Train")
+    if len(list(tmp_path.iterdir())) < 2:
+        pytest.skip("this file system does not tell capitals from small letters")
+    refused(tmp_path, "'Train', 'train': only one of them can hold the training pictures")
+
+
+def test_endings_cannot_colour_the_terminal(tmp_path):
+    for i, name in enumerate(("cat", "dog")):
+        save(tmp_path / name / "1.png", seed=i)
+    try:
+        (tmp_path / "cat" / "notes.\x1b[31m").touch()
+    except OSError:
+        pytest.skip("this file system does not take such names")
+    assert folders.read(tmp_path).notes[0] == "1 file left alone: 1 .\\x1b[31m"
+
+
 def test_classes_with_the_same_folders_inside_are_classes(tmp_path):
     for i, place in enumerate(["cat/day", "cat/night", "dog/day", "dog/night"]):
         save(tmp_path / place / "1.png", seed=i)

@@ -367,7 +367,7 @@ def test_given_splits_that_share_objects_are_counted():
     train, test = part([0, 1] * 10, "train"), part([0, 1] * 3, "test", first=50)
     ids = [tuple(f"object {g}" for g in groups) for groups in (np.arange(20) // 2, [0, 0, 0, 9, 90, 91])]
     parts = [Part(one.split, one.images, one.labels, names) for one, names in zip((train, test), ids, strict=True)]
-    notes = make_split(pictures_of(*parts), seed=0, group=BY_OBJECT).notes
+    notes = [note for note in make_split(pictures_of(*parts), seed=0, group=BY_OBJECT).notes if "groups" in note]
     assert len(notes) == 1
     assert "groups are in train and in test (" in notes[0]
     assert "of 6 test pictures)" in notes[0]
@@ -432,13 +432,57 @@ def test_test_pictures_that_are_also_trained_on_are_counted():
 
 def test_made_splits_have_no_duplicates():
     pictures = pictures_of(part([0] * 20 + [1] * 20, contents=[0] * 10 + list(range(10, 40))))
-    assert (make_split(pictures, seed=0).duplicates, make_split(pictures, seed=0).notes) == (0, ())
+    split = make_split(pictures, seed=0)
+    assert split.duplicates == 0
+    assert not any("also among" in note or "several labels" in note for note in split.notes)
+
+
+def test_validation_pictures_that_are_also_trained_on_are_counted():
+    train, val = part([0, 1] * 20, "train"), part([0, 1, 0], "val", contents=[0, 0, 1], first=39)
+    split = make_split(pictures_of(train, val, part([0, 1], "test", first=90)), seed=0)
+    assert split.duplicates == 0
+    assert split.notes[0].startswith("2 of 3 validation pictures are also among the training pictures")
+    assert "chooses the epoch" in split.notes[0]
+
+
+def test_identical_pictures_under_several_labels_are_counted_and_two_are_shown():
+    contents = [*range(20), *range(20), 0, 3, 3]
+    contents[20:40] = range(20, 40)
+    labels = [0] * 20 + [1] * 20 + [0, 1, 1]  # 0 is there twice under one label, 3 under two
+    notes = make_split(pictures_of(part(labels, contents=contents)), seed=0).notes
+    assert notes[0].startswith("3 pictures bear several labels, such as 'None[3]' and 'None[41]'")
+
+
+def test_a_class_whose_pictures_another_has_too_is_said_to_have_its_own():
+    pictures = pictures_of(part([0] * 20 + [1] * 21, contents=[*range(20), *range(20), 20]))
+    refused(pictures, "'class 1' has 21 (20 of which count for another class that has them too)")
+
+
+@pytest.mark.parametrize(("count", "points"), [(1, 59), (25, 12), (99, 6), (100, None)])
+def test_few_test_pictures_get_a_note_on_what_they_tell(count, points):
+    parts = [part([0, 1] * 20, "train"), part([0, 1], "val", first=50), part([0] * count, "test", first=90)]
+    found = [note for note in make_split(pictures_of(*parts), seed=0).notes if "is known to within" in note]
+    assert len(found) == (points is not None)
+    if found:
+        assert f"with {count} test picture" in found[0]
+        assert f"about {points} points: a larger test split" in found[0]
+
+
+def test_folds_are_named_only_where_they_can_be_had_and_are_not_there():
+    pictures = by_class([30, 40])
+    split = make_split(pictures, seed=0)
+    assert split.notes == (
+        f"with {len(split.test)} test pictures an error of 10% is known to within about 19 points: --folds 5 tests on "
+        "every picture.",
+    )
+    folded = make_split(pictures, seed=0, fold="2/5")
+    assert folded.notes == Split.from_json(folded.to_json(pictures), pictures).notes == ()
 
 
 def test_a_class_that_a_given_split_lacks_is_noted():
     parts = [part([0, 1, 2] * 9, "train"), part([0, 1], "val", first=50), part([0, 2], "test", first=90)]
     notes = make_split(pictures_of(*parts), seed=0).notes
-    assert [note.partition(":")[0] for note in notes] == [
+    assert [note.partition(":")[0] for note in notes[:2]] == [
         "the val split has no picture of class 'class 2'",
         "the test split has no picture of class 'class 1'",
     ]

@@ -1,7 +1,9 @@
 """Pictures in .parquet files and from the hub: real files, and a hub that is made up."""
 
 import io
+import logging
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,12 +107,19 @@ def refused(path, *fragments):
         ({"image": None}, ["no column of pictures", "'label' (int64), 'weight' (float32)", "rename"]),
         ({"label": None}, ["no column of labels", "'image'", "named 'label'"]),
         ({"label": [0, 1, None, 1, 0]}, ["1 of 5 rows have no label, such as 'pets[2] object 2.png'"]),
-        ({"label": [0, 1, -1, 1, 0]}, ["the label of 'pets[2] object 2.png' is -1; allowed are 0..1 (1 rows"]),
+        ({"label": [0, 1, -1, 1, 0]}, ["the label of 'pets[2] object 2.png' is -1; allowed are 0..1 (1 row has"]),
     ],
 )
 def test_columns_and_labels_that_cannot_be_used_are_named(datasets, tmp_path, change, fragments):
     dataset(datasets, 5, **change).to_parquet(tmp_path / "pets.parquet")
     refused(tmp_path / "pets.parquet", *fragments)
+
+
+def test_a_label_above_64_bits_with_a_sign_is_one_that_is_not_allowed(datasets, tmp_path):
+    kind = datasets.Value("uint64")
+    made = dataset(datasets, 5, label=None).add_column("label", np.array([0, 1, 2**63 + 1, 1, 0], dtype=np.uint64))
+    made.cast_column("label", kind).to_parquet(tmp_path / "pets.parquet")
+    refused(tmp_path / "pets.parquet", f"'pets[2] object 2.png' is {2**63 + 1}; allowed are 0..4 (1 row has others)")
 
 
 def test_of_several_label_columns_the_one_called_label_counts(datasets, tmp_path):
@@ -206,3 +215,40 @@ def test_a_name_that_the_hub_cannot_have_is_refused(datasets, source):
 
 def test_what_the_hub_does_not_have_is_an_error_of_ours(hub):
     refused("hub:org/pest", "cannot be loaded from the hub: Dataset 'org/pest' doesn't exist", "Check the name")
+
+
+@pytest.mark.parametrize("source", ["hub:org/pets", "hub:org/pets:small"])
+def test_a_local_folder_is_not_taken_for_the_hubs(hub, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("org/pets").mkdir(parents=True)
+    refused(source, "there is 'org/pets' in the working folder", "give './org/pets'")
+    assert hub == []
+
+
+class ConnectError(Exception):
+    """As httpx has it."""
+
+
+class TransportError(ConnectError):
+    """As httpx has it."""
+
+
+@pytest.mark.parametrize("cause", [ConnectionError, TransportError])
+def test_without_network_one_plain_message_comes_and_no_retries(datasets, monkeypatch, caplog, cause):
+    logger = logging.getLogger("huggingface_hub.utils._http")
+
+    def load_dataset(name, configuration=None):
+        logger.warning("Retrying in 1s [Retry 1/5].")
+        logging.getLogger("httpx").warning("no route")
+        try:
+            raise cause("Couldn't reach 'org/pets' on the Hub (LocalEntryNotFoundError)")
+        except cause as error:
+            raise ValueError("LocalEntryNotFoundError") from error
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(DropkitError, match="the Hugging Face hub could not be reached. Check the network") as error:
+        load("hub:org/pets")
+    assert "LocalEntry" not in str(error.value)
+    assert "Retry" not in caplog.text
+    assert "no route" not in caplog.text
+    assert logger.isEnabledFor(logging.WARNING)

@@ -1,6 +1,5 @@
 """Pictures from a folder with a sub-folder for each class."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dropkit.data.listing import Listing, gather
+from dropkit.data.names import printable, storable
 from dropkit.data.picture_files import PictureFiles
 from dropkit.data.pictures import SPLIT_OF, SPLITS, Pictures, Reading
 from dropkit.errors import DropkitError
@@ -25,7 +25,8 @@ def read(path: Path, how: Reading | None = None) -> Pictures:
     """Return the pictures of a folder as uint8, grayscale when every one is, else RGB.
 
     The folder holds a sub-folder for each class, or `train` with these sub-folders and beside it, if there
-    are such splits, `val` (or `valid`, `validation`) and `test`. Classes are numbered by sorted name; those
+    are such splits, `val` (or `valid`, `validation`) and `test`, in small letters or capitals. Classes are numbered by
+    sorted name; those
     of train count, and a class may be absent from val or test. Pictures may lie in folders inside a class;
     links are followed. Hidden files are left alone without a word, files whose names do not end as a picture's
     (SUFFIXES) with a note. How a file becomes pixels: dropkit.data.decoding.decode.
@@ -58,10 +59,10 @@ def read(path: Path, how: Reading | None = None) -> Pictures:
         counts.append((split, len(found_here)))
         files += [file for file, _ in found_here]
         labels += [label for _, label in found_here]
-    ids = tuple(printable(file.relative_to(path).as_posix()) for file in files)
+    ids = tuple(storable(file.relative_to(path).as_posix()) for file in files)
     listing = Listing(
-        name=printable(path.resolve().name),
-        class_names=tuple(printable(name) for name in class_names),
+        name=storable(path.resolve().name),
+        class_names=tuple(storable(name) for name in class_names),
         counts=counts,
         labels=np.array(labels, dtype=np.int64),
         ids=ids,
@@ -71,19 +72,6 @@ def read(path: Path, how: Reading | None = None) -> Pictures:
         notes=_note_others(other) + _note_loose(path, roots),
     )
     return gather(listing, how or Reading())
-
-
-def printable(name: str) -> str:
-    r"""Return a file's name with bytes that are no UTF-8 written as \xNN: it can be printed and stored.
-
-    >>> printable("caf" + "\udce9")
-    'caf\\xe9'
-    """
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(name).decode("utf-8", "backslashreplace")
-    return name
 
 
 def _stamp(file: Path, name: str) -> tuple[str, int, int]:
@@ -104,14 +92,14 @@ def _note_loose(path: Path, roots: Sequence[tuple[str | None, Path]]) -> list[st
     if not loose:
         return []
     what = "picture beside the class folders belongs" if len(loose) == 1 else "pictures beside the class folders belong"
-    return [f"{len(loose):,} {what} to no class, such as {printable(loose[0].relative_to(path).as_posix())!r}"]
+    return [f"{len(loose):,} {what} to no class, such as {storable(loose[0].relative_to(path).as_posix())!r}"]
 
 
 def _by_ending(other: Counter[str]) -> str:
     """Return counts by ending, the most frequent first, such as "10 .heic, 2 .txt"."""
     ranked = sorted(other.items(), key=lambda item: (-item[1], item[0]))
     more = f" and {len(ranked) - _SHOWN} other endings" if len(ranked) > _SHOWN else ""
-    return ", ".join(f"{count} {ending or 'without ending'}" for ending, count in ranked[:_SHOWN]) + more
+    return ", ".join(f"{count} {printable(ending) or 'without ending'}" for ending, count in ranked[:_SHOWN]) + more
 
 
 def _folders(path: Path) -> list[Path]:
@@ -121,9 +109,9 @@ def _folders(path: Path) -> list[Path]:
 def _splits(path: Path) -> list[tuple[str | None, Path]]:
     """Return the folder of each split, train first; the folder itself where it has only classes."""
     folders = {folder.name: folder for folder in _folders(path)}
-    named = [name for name in folders if name in SPLIT_OF]
-    others = [name for name in folders if name not in SPLIT_OF]
-    if not named or (others and named == ["train"] and _is_class(folders["train"])):
+    named = [name for name in folders if name.lower() in SPLIT_OF]
+    others = [name for name in folders if name not in named]
+    if not named or (others and [name.lower() for name in named] == ["train"] and _is_class(folders[named[0]])):
         _refuse_disguised_splits(path, list(folders.values()))
         return [(None, path)]
     if others:
@@ -131,30 +119,42 @@ def _splits(path: Path) -> list[tuple[str | None, Path]]:
             f"folder {str(path)!r} has {_listed(others)} beside the splits {_listed(named)}: allowed "
             "are splits with a sub-folder for each class, or classes alone. Move or rename the sub-folders."
         )
-    if "train" not in folders:
+    return _by_split(path, [folders[name] for name in named])
+
+
+def _by_split(path: Path, named: Sequence[Path]) -> list[tuple[str | None, Path]]:
+    """Return folders that are called as splits, train first."""
+    listed = _listed(folder.name for folder in named)
+    roots = {SPLIT_OF[folder.name.lower()]: folder for folder in named}
+    if "train" not in roots:
         raise DropkitError(
-            f"folder {str(path)!r} has {_listed(named)} but no 'train': put the training pictures into a "
+            f"folder {str(path)!r} has {listed} but no 'train': put the training pictures into a "
             "sub-folder 'train', with a sub-folder for each class."
         )
-    roots = {split: folders[name] for name, split in SPLIT_OF.items() if name in folders}
     if len(roots) < len(named):
         raise DropkitError(
-            f"folder {str(path)!r} has {_listed(named)}: only one of them can hold the validation pictures. "
-            "Keep one of 'val', 'valid' and 'validation'."
+            f"folder {str(path)!r} has {listed}: only one of them can hold the {_of_several(named)} pictures. "
+            "Keep one of 'train', one of 'val', 'valid' and 'validation', and one of 'test'."
         )
     return [(split, roots[split]) for split in SPLITS if split in roots]
 
 
+def _of_several(named: Sequence[Path]) -> str:
+    """Return what the pictures are for that several folders are called after."""
+    counts = Counter(SPLIT_OF[folder.name.lower()] for folder in named)
+    return {"train": "training", "val": "validation", "test": "test"}[counts.most_common(1)[0][0]]
+
+
 def _refuse_disguised_splits(path: Path, folders: Sequence[Path]) -> None:
     """Refuse folders such as Training/ and Testing/, which would else be learned as two classes."""
-    inside = [{entry.name for entry in _folders(folder)} for folder in folders]
-    if len(folders) < 2 or len(inside[0]) < 2 or any(other != inside[0] for other in inside):
-        return
+    inside = Counter(entry.name for folder in folders for entry in _folders(folder))
+    shared = sorted(name for name, count in inside.items() if count > 1)
     names = all(folder.name.lower().startswith(("train", "test", "val", "dev", "eval")) for folder in folders)
-    if names and not any(_is_class(folder) for folder in folders):
+    if names and shared and not any(_is_class(folder) for folder in folders):
         raise DropkitError(
-            f"folder {str(path)!r} has {_listed(folder.name for folder in folders)}, each with the same sub-folders "
-            f"{_listed(sorted(inside[0]))}: these look like splits, not classes. Name splits 'train', 'val' and 'test'."
+            f"folder {str(path)!r} has {_listed(folder.name for folder in folders)}, with sub-folders of the same "
+            "names "
+            f"{_listed(shared)}: these look like splits, not classes. Name splits 'train', 'val' and 'test'."
         )
 
 
@@ -186,7 +186,7 @@ def _files(root: Path, class_names: Sequence[str], other: Counter[str]) -> list[
             )
         inside = list(walk(folder, frozenset()))
         found = [file for file in inside if _may_be_picture(file)]
-        rest = Counter(printable(file.suffix.lower()) for file in inside if not _may_be_picture(file))
+        rest = Counter(storable(file.suffix.lower()) for file in inside if not _may_be_picture(file))
         if not found:
             holds = f", only {_by_ending(rest)}" if rest else ""
             raise DropkitError(

@@ -4,10 +4,21 @@ from pathlib import Path
 
 import psutil
 
-# (limit, used) of a control group: containers are given less than the machine has. Version 2 and version 1.
+# (limit, used, statistics, which of them) of a control group: containers are given less than the machine has.
+# Version 2 and version 1.
 _GROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    (
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory.current",
+        "/sys/fs/cgroup/memory.stat",
+        "inactive_file",
+    ),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+        "total_inactive_file",
+    ),
 )
 
 
@@ -22,8 +33,19 @@ def available_memory() -> int:
     return min([free, *(count for count in groups if count is not None)])
 
 
-def _of_group(limit: str, used: str) -> int | None:
+def _of_group(limit: str, used: str, statistics: str, cached: str) -> int | None:
     try:
-        return max(0, int(Path(limit).read_text()) - int(Path(used).read_text()))
+        allowed, taken = int(Path(limit).read_text()), int(Path(used).read_text())
     except (OSError, ValueError):  # no such group, or "max": no limit
         return None
+    # what was read from files counts as used, but gives way to whoever needs the memory
+    return max(0, allowed - max(0, taken - _statistic(statistics, cached)))
+
+
+def _statistic(file: str, name: str) -> int:
+    """Return a number of a file with a name and a number on each line, 0 where it cannot be read."""
+    try:
+        found = dict(line.split() for line in Path(file).read_text().splitlines())
+        return int(found.get(name, 0))
+    except (OSError, ValueError):
+        return 0

@@ -47,7 +47,7 @@ def read(path: Path, how: Reading | None = None) -> Pictures:
 
 
 def _files(folder: Path) -> list[Path]:
-    inside = [folder, folder / "data", *(folder / name for name in SPLIT_OF)]
+    inside = [folder, folder / "data", *(entry for entry in folder.glob("*") if entry.name.lower() in SPLIT_OF)]
     return sorted(file for place in inside for file in place.glob("*.parquet") if not file.name.startswith("."))
 
 
@@ -73,7 +73,7 @@ def _by_split(path: Path, files: Sequence[Path]) -> dict[str | None, list[Path]]
 
 def _split(file: Path, root: Path) -> str | None:
     if file.parent not in (root, root / "data"):
-        return SPLIT_OF[file.parent.name]
+        return SPLIT_OF[file.parent.name.lower()]
     match = re.match(r"([a-z]+)(?![a-z])", file.name.lower())
     return SPLIT_OF.get(match[1]) if match else None
 

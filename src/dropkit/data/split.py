@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from dropkit.data.dealing import PERCENT, cut, deal, deal_across, fold_targets, split_targets
 from dropkit.data.grouping import groups_of, identical, together
 from dropkit.data.pictures import SPLITS, Pictures
+from dropkit.data.split_notes import count_duplicates, note_groups, notes_on
 from dropkit.errors import DropkitError
 
 Indices = npt.NDArray[np.int64]
@@ -20,6 +21,7 @@ FEWEST_OF_CLASS = 7
 """Distinct pictures that a class needs where splits are made: of fewer, 15 % is less than one."""
 
 _SHOWN = 10
+_FOLDED = "test: fold"  # how `how` begins where the test split is a fold
 
 Targets = Callable[[Indices, int], Indices]
 """From how many pictures each class has [K], and how many sides there are, to how many go to each side [K, sides]."""
@@ -78,8 +80,9 @@ class Split:
         train, val, test = (np.array(sorted(place[i] for i in obj[split]), dtype=np.int64) for split in SPLITS)
         if len(np.unique(np.concatenate([train, val, test]))) < len(train) + len(val) + len(test):
             raise _damaged("a picture is listed twice")
-        duplicates = _count_duplicates(pictures, train, test)
-        notes = _notes(pictures, dict(zip(SPLITS, (train, val, test), strict=True)), duplicates)
+        parts = dict(zip(SPLITS, (train, val, test), strict=True))
+        duplicates = count_duplicates(pictures, parts, "test")
+        notes = notes_on(pictures, parts, folded=obj["how"].startswith(_FOLDED))
         return cls(train, val, test, obj["seed"], obj["how"], duplicates, tuple(notes))
 
 
@@ -151,8 +154,9 @@ def make_split(
         how += _cut(parts, made, deck.labels, deck.order, max_train)
     _require_every_class(pictures, deck.labels[parts["train"]])
     train, val, test = (parts[split] for split in SPLITS)
-    duplicates = _count_duplicates(pictures, train, test)
-    notes = _notes(pictures, parts, duplicates) + ([] if groups is None else _note_groups(groups, parts))
+    duplicates = count_duplicates(pictures, parts, "test")
+    notes = notes_on(pictures, parts, folded=fold is not None)
+    notes += [] if groups is None else note_groups(groups, parts)
     return Split(train, val, test, seed, how, duplicates, tuple(notes))
 
 
@@ -180,54 +184,6 @@ def _parse_fold(text: str, pictures: Pictures) -> tuple[int, int]:
             "pictures together, without splits."
         )
     return part, folds
-
-
-def _count_duplicates(pictures: Pictures, train: Indices, test: Indices) -> int:
-    if "test" not in pictures.given:  # made splits keep identical pictures together
-        return 0
-    seen = {row.tobytes() for row in pictures.digests[train]}
-    return sum(row.tobytes() in seen for row in pictures.digests[test])
-
-
-def _notes(pictures: Pictures, parts: dict[str, Indices], duplicates: int) -> list[str]:
-    return [*_note_duplicates(duplicates, len(parts["test"])), *_note_classes(pictures, parts)]
-
-
-def _note_duplicates(duplicates: int, tested: int) -> list[str]:
-    if not duplicates:
-        return []
-    which = "picture is" if duplicates == 1 else "pictures are"
-    return [
-        f"{duplicates:,} of {tested:,} test {which} also among the training pictures: test figures are flattered. "
-        "Remove them from one of the two."
-    ]
-
-
-def _note_classes(pictures: Pictures, parts: dict[str, Indices]) -> list[str]:
-    """Name classes that are missing from a split that came with the data."""
-    notes = []
-    for split in SPLITS[1:]:
-        there = set(pictures.labels.numpy()[parts[split]].tolist())
-        missing = [name for label, name in enumerate(pictures.class_names) if label not in there]
-        if missing:
-            names = ", ".join(map(repr, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
-            notes.append(f"the {split} split has no picture of class {names}: its figures say nothing about it.")
-    return notes
-
-
-def _note_groups(groups: Indices, parts: dict[str, Indices]) -> list[str]:
-    """Count the groups that are on two sides, which happens only where splits came with the data."""
-    held = {split: np.unique(groups[part]) for split, part in parts.items()}
-    notes = []
-    for split in SPLITS[1:]:
-        both = np.intersect1d(held[split], held["train"])
-        if len(both):
-            count = int(np.isin(groups[parts[split]], both).sum())
-            notes.append(
-                f"{len(both):,} groups are in train and in {split} ({count:,} of {len(parts[split]):,} {split} "
-                "pictures): the splits came so with the data."
-            )
-    return notes
 
 
 def _require_every_class(pictures: Pictures, trained: Indices) -> None:
@@ -278,7 +234,7 @@ def _how(pictures: Pictures, made: Sequence[str], group: str | None, fold: str |
     if fold is not None:
         part, _, folds = fold.partition("/")
         val = f"val made: {PERCENT} % of the rest" if "val" in made else "val as it came with the data"
-        return f"test: fold {part} of {folds} of {stop - start} pictures; {val}; {rule}."
+        return f"{_FOLDED} {part} of {folds} of {stop - start} pictures; {val}; {rule}."
     if len(made) == 2:
         return f"train, val and test made: 70/15/15 of {len(pictures)} pictures, {rule}."
     kept = "test" if made == ["val"] else "val"
@@ -352,8 +308,20 @@ class _Deck:
 
     def _require_enough(self, pool: Indices, needed: int) -> None:
         """Raise when a class has fewer distinct pictures in pool than needed."""
-        distinct = np.bincount(self.labels[np.unique(identical(self.pictures, pool))], minlength=self.pictures.classes)
-        few = [f"{self.pictures.class_names[i]!r} has {distinct[i]}" for i in np.flatnonzero(distinct < needed)]
+        head = identical(self.pictures, pool)
+        classes = self.pictures.classes
+        distinct = np.bincount(self.labels[np.unique(head)], minlength=classes)
+        pairs = np.unique(np.stack([head, self.labels[pool]]), axis=1)
+        own = np.bincount(pairs[1], minlength=classes)
+        few = [
+            f"{self.pictures.class_names[i]!r} has {own[i]}"
+            + (
+                f" ({own[i] - distinct[i]} of which count for another class that has them too)"
+                if own[i] > distinct[i]
+                else ""
+            )
+            for i in np.flatnonzero(distinct < needed)
+        ]
         if few:
             raise DropkitError(
                 f"data {self.pictures.name!r}: where splits are made, a class needs {needed} distinct pictures or "

@@ -173,13 +173,16 @@ def _classes(name: str, values: list[Any], ids: list[str], columns: Columns) -> 
         names = tuple(sorted(set(values)))
         number = {text: i for i, text in enumerate(names)}
         return np.array([number[text] for text in values], dtype=np.int64), names
-    labels = np.array(values, dtype=np.int64)
+    largest = np.iinfo(np.int64).max  # uint64 goes beyond, where no label is allowed
+    labels = np.array([min(value, largest) for value in values], dtype=np.int64)
     names = columns.names or tuple(map(str, range(min(int(labels.max()) + 1, len(labels)))))
     wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if len(wrong):
         raise DropkitError(
-            f"data {name!r}: the label of {ids[wrong[0]]!r} is {labels[wrong[0]]}; allowed are 0..{len(names) - 1} "
-            f"({len(wrong):,} rows have others). Number the classes from 0 without gaps, or drop these rows."
+            f"data {name!r}: the label of {ids[wrong[0]]!r} is {int(values[wrong[0]])}; allowed are "
+            f"0..{len(names) - 1} "
+            f"({len(wrong):,} {'row has' if len(wrong) == 1 else 'rows have'} others). "
+            "Number the classes from 0 without gaps, or drop these rows."
         )
     return labels, names
 
