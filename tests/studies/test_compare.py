@@ -1,5 +1,6 @@
 """The comparison, end to end on the digits: pairing, going on, refusing, the record."""
 
+import functools
 import json
 import os
 import signal
@@ -263,8 +264,14 @@ def test_ctrl_c_ends_a_studys_processes_without_a_traceback(tmp_path):
         "2",
     ]
     command = [sys.executable, "-m", "dropkit", *words, "--out", str(tmp_path / "s")]
+    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # shells let background jobs ignore it
     child = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, text=True
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        text=True,
+        preexec_fn=heeding,
     )
     deadline = time.monotonic() + 120
     while not list((tmp_path / "s" / "runs").glob("*/metrics.jsonl")) and time.monotonic() < deadline:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dropkit.data.names import printable
 from dropkit.runs.labelling import Label
 
 COLUMNS = ("picture", "class", "probability", "second_class", "second_probability", "error")
@@ -73,15 +74,6 @@ def as_json(labels: Iterable[Label]) -> Iterator[str]:
 
 
 FORMS: dict[str, Callable[[Iterable[Label]], Iterator[str]]] = {"text": as_text, "csv": as_csv, "json": as_json}
-
-
-def printable(text: str) -> str:
-    """Return a name on one line, without what would move the cursor, colour the terminal or turn the reading direction.
-
-    >>> printable("a\\nb"), printable("café")
-    ('a\\\\nb', 'café')
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _csv_line(cells: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dropkit.data.names import printable
 from dropkit.data.pictures import Pictures, load
 from dropkit.data.split import Split, make_split
 from dropkit.errors import DropkitError
@@ -24,7 +25,6 @@ from dropkit.runs.environment import describe_environment
 from dropkit.runs.events import event_files, require_tensorboard
 from dropkit.runs.fitting import DivergedError, Fit, augmentation_of
 from dropkit.runs.interrupts import deferred_interrupt
-from dropkit.runs.label_output import printable
 from dropkit.runs.metrics import balanced_error, ece, error, nll, recall
 from dropkit.runs.record import RunFolder
 from dropkit.runs.run import Run, read_run, write_run_page
