@@ -69,7 +69,7 @@ def test_another_repetition_keeps_the_folds_there_are(cross, tmp_path, study_of)
     more = study_of(tmp_path / "s", "none", "fc=0.97", folds=3, seeds=2)
     assert more.record["trained"] == 6
     assert more.record["folds"] == {"k": 3, "repetitions": 2}
-    assert "Looked at with 1, then 2 repetitions" in more.record["verdict"]
+    assert "Look 2 at these 1,797 test pictures" in more.record["verdict"]
     runs = [read_run(more.folder / run["folder"]) for run in more.record["runs"] if run["policy"] == "none"]
     assert [run.config.split_seed for run in runs] == [0, 0, 0, 1, 1, 1]
     parts = [read_json(run.folder / "split.json")["test"] for run in runs]
