@@ -183,6 +183,19 @@ def test_ctrl_c_in_a_study_ends_every_process_and_exits_with_130(tmp_path):
     assert child.returncode == 130, err
     assert "the same command goes on" in err
     assert "Traceback" not in err
+    wait_for_the_end_of_group(child.pid)
+
+
+def wait_for_the_end_of_group(number):
+    """Return when no process of the group is left; fail when one is still there after a while."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(number, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail("a process of the study goes on")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The comparison, end to end on the digits: pairing, going on, refusing, the record."""
 
-import functools
 import json
 import os
 import signal
@@ -247,53 +246,6 @@ def test_a_policy_whose_training_diverges_gets_no_verdict_and_is_not_recommended
     row = study.record["policies"][1]
     assert (row["diverged"], row["n"], row["verdict"]["kind"]) == (1, 2, "diverged")
     assert study.recommendation["policy"] == "none"
-
-
-def test_ctrl_c_ends_a_studys_processes_without_a_traceback(tmp_path):
-    words = [
-        "compare",
-        "digits",
-        "--model",
-        "mlp",
-        "--epochs",
-        "2000",
-        "--policies",
-        "none",
-        "fc=0.5",
-        "--workers",
-        "2",
-    ]
-    command = [sys.executable, "-m", "dropkit", *words, "--out", str(tmp_path / "s")]
-    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # shells let background jobs ignore it
-    child = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-        text=True,
-        preexec_fn=heeding,
-    )
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "s" / "runs").glob("*/metrics.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: every process of the group gets it
-    said = child.communicate(timeout=60)[1]
-    assert child.returncode == 130, said
-    assert said.endswith("stopped; what was finished is kept, and the same command goes on\n")
-    assert "Traceback" not in said
-    wait_for_the_end_of_group(child.pid)
-
-
-def wait_for_the_end_of_group(number):
-    """Return when no process of the group is left; fail when one is still there after a while."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(number, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    pytest.fail("a process of the study goes on")
 
 
 def test_a_killed_study_goes_on_with_the_same_command(tmp_path):

@@ -23,7 +23,7 @@ from dropkit.runs.checkpoint import clone_state
 from dropkit.runs.config import TrainConfig
 
 EVALUATION_BATCH = 1024
-EVALUATION_BATCH_CPU = 128  # larger ones leave a processor's caches: on the tutorial's network they took twice as long
+EVALUATION_BATCH_CPU = 128  # larger ones leave a processor's caches
 CHECK_EVERY = 50  # steps between two looks at the losses: each look waits for the device
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
