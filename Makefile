@@ -1,5 +1,7 @@
 # make demo     compare training with and without dropout on the embedded digits
 # make test     lint, types and every test
+# make quality  the masks' statistics at 2^28 units (about 3 minutes)
+# make bench    dropkit's dropout beside torch.nn's and beside a copy, on this machine
 # make install  set up .venv for development
 
 PYTHON ?= python3
@@ -9,7 +11,9 @@ BIN := .venv/bin
 
 CHROMIUM ?= chromium
 
-.PHONY: help demo test install format picture clean
+QUALITY_UNITS ?= 268435456
+
+.PHONY: help demo test quality bench install format picture clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -22,6 +26,12 @@ test: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+quality: .venv/installed-test
+	DROPKIT_QUALITY_UNITS=$(QUALITY_UNITS) $(BIN)/python -m pytest tests/masks/test_quality.py --durations=5
+
+bench: .venv/installed
+	$(BIN)/dropkit bench
 
 install: .venv/installed-test
 

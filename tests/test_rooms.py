@@ -10,7 +10,20 @@ import pytest
 import dropkit
 
 SOURCE = Path(dropkit.__file__).parent
-ORDER = ["errors", "files", "masks", "layers", "functional", "models", "data", "report", "runs", "studies", "cli"]
+ORDER = [
+    "errors",
+    "files",
+    "masks",
+    "layers",
+    "functional",
+    "models",
+    "data",
+    "report",
+    "runs",
+    "studies",
+    "bench",
+    "cli",
+]
 MODULES = sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
 
 

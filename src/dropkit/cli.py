@@ -13,6 +13,7 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 import dropkit
+from dropkit.bench.bench import BenchConfig
 from dropkit.errors import DropkitError, unknown
 from dropkit.runs.config import TrainConfig
 from dropkit.studies.config import CompareConfig
@@ -128,11 +129,32 @@ class ReportCommand:
         return DONE
 
 
+@dataclass(frozen=True, kw_only=True)
+class BenchCommand(BenchConfig):
+    """Time dropkit's dropout beside torch.nn's on this machine, and beside a copy as the physical limit."""
+
+    json: FlagCreatePairsOff[bool] = False
+    """Print the figures as JSON on standard output."""
+
+    def run(self) -> int:
+        """Time everything and print it."""
+        from dropkit.bench.bench import bench
+        from dropkit.bench.tables import print_tables
+
+        record = bench(BenchConfig(**{field.name: getattr(self, field.name) for field in fields(BenchConfig)}), _tell)
+        if self.json:
+            _print(json_module.dumps(record, indent=1))
+        else:
+            print_tables(record, Console())
+        return DONE
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": TrainCommand,
     "compare": CompareCommand,
     "predict": PredictCommand,
     "report": ReportCommand,
+    "bench": BenchCommand,
 }
 
 
@@ -168,3 +190,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _print(text: str) -> None:
     print(text)  # noqa: T201
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201

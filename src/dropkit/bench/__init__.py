@@ -1,0 +1,1 @@
+"""How much dropout costs here: dropkit beside torch.nn, and beside a copy as the physical limit."""
