@@ -18,6 +18,7 @@ constexpr int64_t CHUNK = 16384;   // units that a thread takes at a time: their
 constexpr int64_t PIXELS = 256;    // of a tile in channels-last memory
 constexpr int64_t SMALL = 32768;   // units that are not worth waking a thread for
 constexpr int SLACK = 4 * STRIDE + 8;
+constexpr int64_t LARGE = 16 << 20;  // bytes that the caches do not hold
 
 inline int threads_for(int64_t units, int threads) { return units <= SMALL ? 1 : threads; }
 
@@ -27,12 +28,13 @@ int bits_of(uint8_t* out, const Mask& mask, uint64_t first, int64_t n) {
     const int place = (int)(first % (uint64_t)lanes);
     const int64_t blocks = (place + n + lanes - 1) / lanes;
     const uint32_t threshold = (uint32_t)mask.threshold;
+    const RoundKeys keys(mask.seed);
     uint64_t block = first / (uint64_t)lanes;
     for (int64_t done = 0; done < blocks; done += STRIDE, block += STRIDE) {
         if (mask.bits == 16) {
-            philox(block, mask, [&](int g, Random r) { compare16(r, threshold, out + done + g * LANES); });
+            philox(block, mask, keys, [&](int g, Random r) { compare16(r, threshold, out + done + g * LANES); });
         } else {
-            philox(block, mask, [&](int g, Random r) { compare32(r, threshold, out + (done + g * LANES) / 2); });
+            philox(block, mask, keys, [&](int g, Random r) { compare32(r, threshold, out + (done + g * LANES) / 2); });
         }
     }
     return place;
@@ -42,9 +44,10 @@ int bits_of(uint8_t* out, const Mask& mask, uint64_t first, int64_t n) {
 const uint16_t* halves_of(uint8_t* out, const Mask& mask, uint64_t first, int64_t n) {
     const int place = (int)(first & 7);
     const int64_t blocks = (place + n + 7) / 8;
+    const RoundKeys keys(mask.seed);
     uint64_t block = first >> 3;
     for (int64_t done = 0; done < blocks; done += STRIDE, block += STRIDE) {
-        philox(block, mask, [&](int g, Random r) { store(r, out + 16 * (done + g * LANES)); });
+        philox(block, mask, keys, [&](int g, Random r) { store(r, out + 16 * (done + g * LANES)); });
     }
     return (const uint16_t*)out + place;
 }
@@ -59,22 +62,26 @@ inline bool bit_at(const uint8_t* bits, int64_t place) { return (bits[place >> 3
 
 // ---------------------------------------------------------------- a line of units
 
-template <bool RELU, class T>
+template <bool RELU, bool STREAM, class T>
 void line(const T* x, T* y, int64_t n, const uint8_t* bits, int64_t place, double factor) {
     const Floats scale = everywhere((float)factor);
     int64_t i = 0;
-    for (; i + WIDTH <= n; i += WIDTH) {
-        Floats v = load(x + i);
-        store(y + i, scaled_where(chosen(word_at(bits, place + i)), RELU ? rectified(v) : v, scale));
+    for (; i + 32 <= n; i += 32) {
+        const uint32_t word = word_at(bits, place + i);
+        for (int group = 0; group < 32 / WIDTH; ++group) {
+            const int64_t at = i + group * WIDTH;
+            const Floats v = load(x + at), kept = scaled_where(chosen_of(word, group), RELU ? rectified(v) : v, scale);
+            STREAM ? stream(y + at, kept) : store(y + at, kept);
+        }
     }
-    if (i < n) {
-        Floats v = load_some(x + i, (int)(n - i));
-        v = scaled_where(chosen(word_at(bits, place + i)), RELU ? rectified(v) : v, scale);
-        store_some(y + i, v, (int)(n - i));
+    for (; i < n; i += WIDTH) {
+        const int count = (int)(n - i < WIDTH ? n - i : WIDTH);
+        const Floats v = load_some(x + i, count);
+        store_some(y + i, scaled_where(chosen(word_at(bits, place + i)), RELU ? rectified(v) : v, scale), count);
     }
 }
 
-template <bool RELU>
+template <bool RELU, bool STREAM>
 void line(const double* x, double* y, int64_t n, const uint8_t* bits, int64_t place, double scale) {
     for (int64_t i = 0; i < n; ++i) {
         double v = RELU && x[i] < 0.0 ? 0.0 : x[i];
@@ -82,14 +89,22 @@ void line(const double* x, double* y, int64_t n, const uint8_t* bits, int64_t pl
     }
 }
 
-template <bool RELU, class T>
+// Whether to write past the caches: what they cannot hold, and was not read into them anyway. Whole vectors have to lie
+// at their own multiples.
+template <class T>
+inline bool past_caches(const T* x, const T* y, int64_t n) {
+    return x != y && n * (int64_t)sizeof(T) >= LARGE && (uintptr_t)y % 64 == 0;
+}
+
+template <bool RELU, bool STREAM, class T>
 void units_contiguous(const T* x, T* y, int64_t n, const Mask& mask, double scale, int threads) {
 #pragma omp parallel for schedule(static) num_threads(threads_for(n, threads))
     for (int64_t start = 0; start < n; start += CHUNK) {
         uint8_t bits[CHUNK / 4 + SLACK];
         const int64_t count = n - start < CHUNK ? n - start : CHUNK;
         const int place = bits_of(bits, mask, mask.first + (uint64_t)start, count);
-        line<RELU>(x + start, y + start, count, bits, place, scale);
+        line<RELU, STREAM>(x + start, y + start, count, bits, place, scale);
+        if (STREAM) fence();
     }
 }
 
@@ -169,15 +184,13 @@ template <class T>
 void units_of(const void* x, void* y, Layout at, const Mask& mask, double scale, int relu, int threads) {
     const T* from = (const T*)x;
     T* to = (T*)y;
-    if (at.channels_last && relu) {
-        units_channels_last<true>(from, to, at, mask, scale, threads);
-    } else if (at.channels_last) {
-        units_channels_last<false>(from, to, at, mask, scale, threads);
-    } else if (relu) {
-        units_contiguous<true>(from, to, at.samples * at.channels * at.pixels, mask, scale, threads);
-    } else {
-        units_contiguous<false>(from, to, at.samples * at.channels * at.pixels, mask, scale, threads);
+    if (at.channels_last) {
+        return (relu ? units_channels_last<true, T> : units_channels_last<false, T>)(from, to, at, mask, scale, threads);
     }
+    const int64_t n = at.samples * at.channels * at.pixels;
+    auto contiguous = relu ? units_contiguous<true, false, T> : units_contiguous<false, false, T>;
+    if (past_caches(from, to, n)) contiguous = relu ? units_contiguous<true, true, T> : units_contiguous<false, true, T>;
+    contiguous(from, to, n, mask, scale, threads);
 }
 
 void units(const void* x, void* y, Layout at, Mask mask, double scale, int dtype, int relu, int threads) {
@@ -235,7 +248,7 @@ void channels_of(const void* x, void* y, Layout at, const Mask& mask, double sca
             const int place = bits_of(bits, mask, mask.first + (uint64_t)(s * at.channels + c), count);
             for (int64_t p = 0; p < size; ++p) {
                 const int64_t offset = (s * size + p) * at.channels + c;
-                line<false>(from + offset, to + offset, count, bits, place, scale);
+                line<false, false>(from + offset, to + offset, count, bits, place, scale);
             }
         }
     }
@@ -304,21 +317,39 @@ void keep(uint8_t* out, int64_t n, Mask mask, int threads) {
     }
 }
 
-template <class T>
-inline void gradient(const T* dy, const T* y, T* dx, int64_t n, double scale) {
-    for (int64_t i = 0; i < n; ++i) narrow(widened(y[i]) <= 0.0f ? 0.0f : widened(dy[i]) * (float)scale, dx[i]);
+template <bool STREAM, class T>
+void gradient(const T* dy, const T* y, T* dx, int64_t n, double factor) {
+    const Floats scale = everywhere((float)factor);
+    int64_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH) {
+        const Floats passed = scaled_where(positive(load(y + i)), load(dy + i), scale);
+        STREAM ? stream(dx + i, passed) : store(dx + i, passed);
+    }
+    if (i < n) {
+        const int count = (int)(n - i);
+        store_some(dx + i, scaled_where(positive(load_some(y + i, count)), load_some(dy + i, count), scale), count);
+    }
 }
-inline void gradient(const double* dy, const double* y, double* dx, int64_t n, double scale) {
+
+template <bool STREAM>
+void gradient(const double* dy, const double* y, double* dx, int64_t n, double scale) {
     for (int64_t i = 0; i < n; ++i) dx[i] = y[i] <= 0.0 ? 0.0 : dy[i] * scale;
+}
+
+template <bool STREAM, class T>
+void relu_backward_part(const T* dy, const T* y, T* dx, int64_t n, double scale, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads_for(n, threads))
+    for (int64_t start = 0; start < n; start += CHUNK) {
+        const int64_t count = n - start < CHUNK ? n - start : CHUNK;
+        gradient<STREAM>(dy + start, y + start, dx + start, count, scale);
+        if (STREAM) fence();
+    }
 }
 
 template <class T>
 void relu_backward_of(const void* dy, const void* y, void* dx, int64_t n, double scale, int threads) {
-#pragma omp parallel for schedule(static) num_threads(threads_for(n, threads))
-    for (int64_t start = 0; start < n; start += CHUNK) {
-        const int64_t count = n - start < CHUNK ? n - start : CHUNK;
-        gradient((const T*)dy + start, (const T*)y + start, (T*)dx + start, count, scale);
-    }
+    const bool past = dx != y && past_caches((const T*)dy, (const T*)dx, n);
+    (past ? relu_backward_part<true, T> : relu_backward_part<false, T>)((const T*)dy, (const T*)y, (T*)dx, n, scale, threads);
 }
 
 void relu_backward(const void* dy, const void* y, void* dx, int64_t n, double scale, int dtype, int threads) {
