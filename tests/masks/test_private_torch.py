@@ -54,6 +54,23 @@ def test_in_backward():
     assert seen == [True]
 
 
+def test_saving_is_watched():
+    from torch.utils.checkpoint import checkpoint
+
+    seen = []
+
+    def double(x):
+        seen.append(private.saving_is_watched())
+        return x * 2
+
+    double(torch.ones(3))
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
+        double(torch.ones(3))
+    checkpoint(double, torch.ones(3, requires_grad=True), use_reentrant=False)
+    double(torch.ones(3))
+    assert seen == [False, True, True, False]
+
+
 def test_in_functorch():
     seen = []
 

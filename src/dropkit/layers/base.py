@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dropkit.masks import Rate, fresh_key, rate_words
+from dropkit.masks import Rate, rate_words
 from dropkit.masks.private_torch import in_backward
 
 
@@ -59,8 +59,8 @@ class DropLayer(nn.Module):
         """End a `dropkit.keyed` block: go back to the key before it, and remember the block's for recomputations."""
         self._former_key, self.key = self.key, former
 
-    def mask_key(self, x: Tensor) -> Tensor:
-        """Return the key of the mask that x is to get now: the block's, or a fresh one.
+    def mask_key(self) -> Tensor | None:
+        """Return the key of the next mask: the block's, or None where a fresh one is to be drawn.
 
         Activation checkpointing computes the forward again in the backward pass, perhaps after the block: then the
         block's key still holds, or the gradient would be that of another mask. A new forward forgets it.
@@ -71,7 +71,7 @@ class DropLayer(nn.Module):
             if in_backward():
                 return self._former_key
             self._former_key = None
-        return fresh_key(x)
+        return None
 
     @property
     def p(self) -> float:

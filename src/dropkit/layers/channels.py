@@ -5,7 +5,7 @@ import warnings
 from torch import Tensor
 
 from dropkit.layers.base import DropLayer, check_p
-from dropkit.masks import Rate, fresh_key, ops, rate_words
+from dropkit.masks import ops, rate_with_words
 from dropkit.masks.inplace import drop_channels_
 from dropkit.masks.selection import check_fraction, zeros
 
@@ -61,7 +61,7 @@ class _ChannelLayer(DropLayer):
             return x
         if self._drops_all:
             return zeros(x, self.inplace)
-        return _drop(x, batched, self.mask_key(x), self._rate, self.inplace)
+        return _drop(x, batched, self.mask_key(), self._rate, self.inplace)
 
 
 class Dropout1d(_ChannelLayer):
@@ -177,13 +177,13 @@ def _warn_of_rank(x: Tensor, spatial: int) -> None:
 def _functional(x: Tensor, batched: bool, p: float, training: bool, inplace: bool) -> Tensor:
     if not training or p == 0 or x.numel() == 0:
         return x
-    rate = Rate.of(p, _BITS)
+    rate, words = rate_with_words(p, _BITS)
     if rate.drops_all:
         return zeros(x, inplace)
-    return _drop(x, batched, fresh_key(x), rate_words(rate), inplace)
+    return _drop(x, batched, None, words, inplace)
 
 
-def _drop(x: Tensor, batched: bool, key: Tensor, rate: Tensor, inplace: bool) -> Tensor:
+def _drop(x: Tensor, batched: bool, key: Tensor | None, rate: Tensor, inplace: bool) -> Tensor:
     """Mask the channels of x: (samples, channels, ...) if batched, else (channels, ...) of one sample."""
     if x.dim() < 1 + batched:
         raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from dropkit.layers.base import DropLayer, check_input, check_p
-from dropkit.masks import Rate, fresh_key, ops, rate_words
+from dropkit.masks import ops, rate_with_words
 from dropkit.masks.inplace import relu_drop_
 from dropkit.masks.selection import check_fraction, zeros
 
@@ -15,13 +15,13 @@ def relu_dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: 
     >>> relu_dropout(torch.tensor([-1.0, 2.0]), training=False)
     tensor([0., 2.])
     """
-    rate = Rate.of(check_p(p))
+    rate, words = rate_with_words(check_p(p))
     check_input(input, "relu_dropout")
     if not training or p == 0 or input.numel() == 0:
         return input.relu_() if inplace else input.relu()
     if rate.drops_all:
         return zeros(input, inplace)
-    return _drop(input, fresh_key(input), rate_words(rate), inplace)
+    return _drop(input, None, words, inplace)
 
 
 class ReLUDropout(DropLayer):
@@ -53,9 +53,9 @@ class ReLUDropout(DropLayer):
             return input.relu_() if self.inplace else input.relu()
         if self._drops_all:
             return zeros(input, self.inplace)
-        return _drop(input, self.mask_key(input), self._rate, self.inplace)
+        return _drop(input, self.mask_key(), self._rate, self.inplace)
 
 
-def _drop(x: Tensor, key: Tensor, rate: Tensor, inplace: bool) -> Tensor:
+def _drop(x: Tensor, key: Tensor | None, rate: Tensor, inplace: bool) -> Tensor:
     check_fraction(x)
     return relu_drop_(x, key, rate) if inplace else ops.relu_drop(x, key, rate)

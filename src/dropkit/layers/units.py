@@ -4,7 +4,7 @@ from torch import Tensor
 
 from dropkit.errors import unknown
 from dropkit.layers.base import DropLayer, check_input, check_p
-from dropkit.masks import Rate, fresh_key, ops, rate_words
+from dropkit.masks import Rate, ops, rate_with_words
 from dropkit.masks.inplace import drop_
 from dropkit.masks.selection import check_fraction, scaled, zeros
 
@@ -21,13 +21,13 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     >>> dropout(x, 0.5, training=False) is x
     True
     """
-    rate = Rate.of(check_p(p))
+    rate, words = rate_with_words(check_p(p))
     check_input(input, "dropout")
     if not training or p == 0 or input.numel() == 0:
         return input
     if rate.drops_all:
         return zeros(input, inplace)
-    return _drop(input, fresh_key(input), rate_words(rate), True, inplace)
+    return _drop(input, None, words, True, inplace)
 
 
 class Dropout(DropLayer):
@@ -72,7 +72,7 @@ class Dropout(DropLayer):
             return input
         if self._drops_all:
             return zeros(input, self.inplace)
-        return _drop(input, self.mask_key(input), self._rate, inverted, self.inplace)
+        return _drop(input, self.mask_key(), self._rate, inverted, self.inplace)
 
     def _weighted(self, x: Tensor) -> Tensor:
         """Return the mean of what training gives, when training leaves what is kept as it is."""
@@ -84,7 +84,7 @@ class Dropout(DropLayer):
         return super().extra_repr() + shown
 
 
-def _drop(x: Tensor, key: Tensor, rate: Tensor, scale: bool, inplace: bool) -> Tensor:
+def _drop(x: Tensor, key: Tensor | None, rate: Tensor, scale: bool, inplace: bool) -> Tensor:
     """Mask the units of x, dimension 0 being the samples."""
     check_fraction(x)
     return drop_(x, key, rate, scale) if inplace else ops.drop(x, key, rate, scale)

@@ -11,4 +11,5 @@ from dropkit.masks.philox import philox4x32 as philox4x32
 from dropkit.masks.rate import Rate as Rate
 from dropkit.masks.reference import keep as keep
 from dropkit.masks.words import key_words as key_words
+from dropkit.masks.words import rate_with_words as rate_with_words
 from dropkit.masks.words import rate_words as rate_words

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dropkit.masks.private_torch import SingleLevelFunction, below_autograd, is_plain
+from dropkit.masks.words import AnyKey, Draw
 
 ops = torch.ops.dropkit
 
@@ -100,11 +101,26 @@ class WherePositive(SingleLevelFunction):
         return ops.where_positive(ddy, *ctx.saved_tensors)
 
 
-class EagerLinear(torch.autograd.Function):
+class DrawnLinear(SingleLevelFunction):
     """`Linear` for tensors that no transform wraps, without the dispatcher: the larger part of a small mask's cost.
 
-    `again` is the operator as a function, `compute` what it computes.
+    `again` is the operator as a function, `compute` what it computes. The key has been read: no tensor is saved.
     """
+
+    @staticmethod
+    def forward(ctx: Any, again: Any, compute: Any, x: Tensor, draw: Draw, words: Tensor, *rest: bool) -> Any:
+        """Compute, and keep the numbers that the mask is made of."""
+        ctx.again, ctx.draw, ctx.words, ctx.rest = again, draw, words, rest
+        return compute(x, draw, words, *rest)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """Mask the gradient as the input was masked."""
+        return None, None, ctx.again(dy, ctx.draw, ctx.words, *ctx.rest), None, None, *[None] * len(ctx.rest)
+
+
+class EagerLinear(SingleLevelFunction):
+    """The same where somebody watches what is saved, and for keys on a GPU: a recomputation's key can be compared."""
 
     @staticmethod
     def forward(ctx: Any, again: Any, compute: Any, x: Tensor, key: Tensor, words: Tensor, *rest: bool) -> Any:
@@ -122,21 +138,22 @@ class EagerLinear(torch.autograd.Function):
         return None, None, ctx.again(dy, key, words, *ctx.rest), None, None, *[None] * len(ctx.rest)
 
 
-class EagerReluDrop(torch.autograd.Function):
+class EagerReluDrop(SingleLevelFunction):
     """`ReluDrop` in the same way; `gradient` is `where_positive` as a function."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Any, compute: Any, x: Tensor, key: Tensor, rate: Tensor) -> Any:
+    def forward(ctx: Any, gradient: Any, compute: Any, x: Tensor, key: AnyKey, rate: Tensor) -> Any:
         """Compute, and keep the output."""
         y = compute(x, key, rate)
-        ctx.gradient = gradient
-        ctx.save_for_backward(y, rate)
+        ctx.gradient, ctx.rate = gradient, rate
+        ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
         """Pass the gradient where the output is positive."""
-        return None, None, ctx.gradient(dy, *ctx.saved_tensors), None, None
+        (y,) = ctx.saved_tensors
+        return None, None, ctx.gradient(dy, y, ctx.rate), None, None
 
 
 def check_recomputed(given: Tensor, found: Tensor) -> None:

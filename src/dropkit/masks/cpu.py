@@ -13,18 +13,17 @@ from dropkit.masks import reference
 from dropkit.masks.kernels import library
 from dropkit.masks.kernels.library import Layout, Mask
 from dropkit.masks.rate import Rate
-from dropkit.masks.words import Draw, rate_words
+from dropkit.masks.words import SIXTEEN_BITS, AnyKey, Draw
 
 Kernel = Callable[[Tensor, Tensor, Layout], None]
-_SIXTEEN_BITS = rate_words(Rate(16, 0))  # what noise takes a unit
 
 
 def serves(x: Tensor) -> bool:
     """Whether the C++ kernels take x: they know floating point in CPU memory."""
-    return x.device.type == "cpu" and x.dtype in library.DTYPES and library.library() is not None
+    return x.is_cpu and x.dtype in library.DTYPES and library.library() is not None
 
 
-def drop(x: Tensor, out: Tensor, key: Tensor, rate: Tensor, scaled: bool = True) -> Tensor:
+def drop(x: Tensor, out: Tensor, key: AnyKey, rate: Tensor, scaled: bool = True) -> Tensor:
     """Write the units of x that are kept, scaled, into out and zero elsewhere."""
     draw = Draw.of(key, rate)
     if _trivial(x, out, draw):
@@ -36,7 +35,7 @@ def drop(x: Tensor, out: Tensor, key: Tensor, rate: Tensor, scaled: bool = True)
     return _through(x, out, lambda x, y, layout: library.units(x, y, layout, mask, scale))
 
 
-def drop_channels(x: Tensor, out: Tensor, key: Tensor, rate: Tensor) -> Tensor:
+def drop_channels(x: Tensor, out: Tensor, key: AnyKey, rate: Tensor) -> Tensor:
     """Write the channels of x [N, C, ...] that are kept, scaled, into out and zero elsewhere."""
     draw = Draw.of(key, rate)
     if _trivial(x, out, draw):
@@ -47,7 +46,7 @@ def drop_channels(x: Tensor, out: Tensor, key: Tensor, rate: Tensor) -> Tensor:
     return _through(x, out, lambda x, y, layout: library.channels(x, y, layout, mask, draw.scale))
 
 
-def relu_drop(x: Tensor, out: Tensor, key: Tensor, rate: Tensor) -> Tensor:
+def relu_drop(x: Tensor, out: Tensor, key: AnyKey, rate: Tensor) -> Tensor:
     """Write the units of max(x, 0) that are kept, scaled, into out and zero elsewhere."""
     draw = Draw.of(key, rate)
     if x.numel() == 0:
@@ -69,9 +68,9 @@ def where_positive(dy: Tensor, y: Tensor, dx: Tensor, rate: Tensor) -> Tensor:
     return reference.where_positive(dy, y, dx, scale)
 
 
-def gaussian(x: Tensor, out: Tensor, key: Tensor, deviation: Tensor, table: Tensor) -> Tensor:
+def gaussian(x: Tensor, out: Tensor, key: AnyKey, deviation: Tensor, table: Tensor) -> Tensor:
     """Write x * (1 + deviation * n) into out; the table has the 65,536 values of n that 16 bits a unit choose."""
-    draw = Draw.of(key, _SIXTEEN_BITS)
+    draw = Draw.of(key, SIXTEEN_BITS)
     if x.numel() == 0:
         return out
     if not serves(x):

@@ -14,7 +14,7 @@ def kernels_for(x: Tensor) -> ModuleType:
 
     The latter serves every device that has no kernels of its own, by the reference.
     """
-    if x.device.type == "cuda":
+    if x.is_cuda:
         gpu = _gpu()
         if gpu is not None and x.dtype in gpu.DTYPES:
             return gpu

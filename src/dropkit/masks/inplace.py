@@ -10,24 +10,25 @@ from torch import Tensor
 from dropkit.masks import ops
 from dropkit.masks.devices import kernels_for
 from dropkit.masks.private_torch import is_eager
+from dropkit.masks.words import AnyKey
 
 
-def drop_(x: Tensor, key: Tensor, rate: Tensor, scaled: bool = True) -> Tensor:
+def drop_(x: Tensor, key: AnyKey, rate: Tensor, scaled: bool = True) -> Tensor:
     """Drop units of x, in x."""
     return _in_place(x, "drop", key, rate, scaled)
 
 
-def drop_channels_(x: Tensor, key: Tensor, rate: Tensor) -> Tensor:
+def drop_channels_(x: Tensor, key: AnyKey, rate: Tensor) -> Tensor:
     """Drop channels of x [N, C, ...], in x."""
     return _in_place(x, "drop_channels", key, rate)
 
 
-def relu_drop_(x: Tensor, key: Tensor, rate: Tensor) -> Tensor:
+def relu_drop_(x: Tensor, key: AnyKey, rate: Tensor) -> Tensor:
     """Write max(x, 0) into x and drop units of it."""
     return _in_place(x, "relu_drop", key, rate)
 
 
-def drop_into(out: Tensor, x: Tensor, key: Tensor, rate: Tensor, scaled: bool = True) -> Tensor:
+def drop_into(out: Tensor, x: Tensor, key: AnyKey, rate: Tensor, scaled: bool = True) -> Tensor:
     """Write x with units dropped into out, which has x's shape and dtype; there is no gradient.
 
     Raises:
@@ -45,15 +46,15 @@ def drop_into(out: Tensor, x: Tensor, key: Tensor, rate: Tensor, scaled: bool = 
         )
     if not (is_eager(x) and is_eager(out)):
         return out.copy_(ops.drop(x, key, rate, scaled))
-    kernels_for(x).drop(x, out, key, rate, scaled)
+    kernels_for(x).drop(x, out, ops.readable(key, x), rate, scaled)
     torch.autograd.graph.increment_version(out)
     return out
 
 
-def _in_place(x: Tensor, name: str, key: Tensor, rate: Tensor, *rest: bool) -> Tensor:
+def _in_place(x: Tensor, name: str, key: AnyKey, rate: Tensor, *rest: bool) -> Tensor:
     # A copy in place is what autograd knows to be right, for leaves and views, too.
     if not is_eager(x) or (torch.is_grad_enabled() and x.requires_grad):
         return x.copy_(getattr(ops, name)(x, key, rate, *rest))
-    getattr(kernels_for(x), name)(x, x, key, rate, *rest)
+    getattr(kernels_for(x), name)(x, x, ops.readable(key, x), rate, *rest)
     torch.autograd.graph.increment_version(x)
     return x

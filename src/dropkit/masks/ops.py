@@ -13,16 +13,18 @@ from torch import Tensor
 from torch.library import Library
 
 from dropkit.masks import batching
-from dropkit.masks.autograd import EagerLinear, EagerReluDrop, Linear, ReluDrop, WherePositive
+from dropkit.masks.autograd import DrawnLinear, EagerLinear, EagerReluDrop, Linear, ReluDrop, WherePositive
 from dropkit.masks.devices import kernels_for
 from dropkit.masks.private_torch import (
     AUTOGRAD_KEY,
     VMAP_RANDOMNESS_KEY,
     below_autograd,
     is_eager,
+    saving_is_watched,
     single_level,
 )
 from dropkit.masks.reference import quantiles
+from dropkit.masks.words import SEEDS, SIXTEEN_BITS, AnyKey, Draw
 
 _DEVICES = ("CPU", "CUDA", "MPS", "XPU", "PrivateUse1")
 
@@ -41,17 +43,17 @@ _OPS = torch.ops.dropkit
 # ---------------------------------------------------------------- what the operators compute
 
 
-def _drop(x: Tensor, key: Tensor, rate: Tensor, scaled: bool = True) -> Tensor:
+def _drop(x: Tensor, key: AnyKey, rate: Tensor, scaled: bool = True) -> Tensor:
     y: Tensor = kernels_for(x).drop(x, torch.empty_like(x), key, rate, scaled)
     return y
 
 
-def _drop_channels(x: Tensor, key: Tensor, rate: Tensor) -> Tensor:
+def _drop_channels(x: Tensor, key: AnyKey, rate: Tensor) -> Tensor:
     y: Tensor = kernels_for(x).drop_channels(x, torch.empty_like(x), key, rate)
     return y
 
 
-def _relu_drop(x: Tensor, key: Tensor, rate: Tensor) -> Tensor:
+def _relu_drop(x: Tensor, key: AnyKey, rate: Tensor) -> Tensor:
     y: Tensor = kernels_for(x).relu_drop(x, torch.empty_like(x), key, rate)
     return y
 
@@ -61,24 +63,20 @@ def _where_positive(dy: Tensor, y: Tensor, rate: Tensor) -> Tensor:
     return dx
 
 
-def _gaussian(x: Tensor, key: Tensor, deviation: Tensor) -> Tensor:
+def _gaussian(x: Tensor, key: AnyKey, deviation: Tensor) -> Tensor:
     y: Tensor = kernels_for(x).gaussian(x, torch.empty_like(x), key, deviation, quantiles(x.device))
     return y
 
 
 def _draw(like: Tensor, after: Tensor | None = None) -> Tensor:
     key = like.clone()
-    key[:1].random_(*_SEEDS)
+    key[:1].random_(*SEEDS)
     return key
 
 
 def _draw_under_vmap(like: Tensor, after: Tensor) -> Tensor:
     # `randint` heeds vmap's randomness: "different", "same" or an error.
-    return torch.cat([torch.randint(*_SEEDS, (1,), dtype=torch.int64, device=like.device), like[1:]])
-
-
-# All of int64 but its highest value, which torch's generator leaves out.
-_SEEDS = (-(1 << 63), (1 << 63) - 1)
+    return torch.cat([torch.randint(*SEEDS, (1,), dtype=torch.int64, device=like.device), like[1:]])
 
 
 def _draw_without_autograd(like: Tensor, after: Tensor) -> Tensor:
@@ -142,35 +140,35 @@ def fresh_key(after: Tensor) -> Tensor:
     key = torch.zeros(4, dtype=torch.int64, device="cpu")
     if not is_eager(after):
         return draw(key, after)
-    key[:1].random_(*_SEEDS)  # without draw's copy: each operation counts beside a small mask
+    key[:1].random_(*SEEDS)  # without draw's copy: each operation counts beside a small mask
     return key
 
 
-def drop(x: Tensor, key: Tensor, rate: Tensor, scaled: bool = True) -> Tensor:
+def drop(x: Tensor, key: AnyKey, rate: Tensor, scaled: bool = True) -> Tensor:
     """Return x with its units dropped: dimension 0 counts as samples.
 
     Args:
         x: any shape, floating point or complex.
-        key: int64 [4]: seed, site, step, first sample.
+        key: int64 [4]: seed, site, step, first sample; None draws a fresh one.
         rate: int64 [2]: threshold, bits.
         scaled: multiply what is kept by the inverse of the keep fraction.
     """
-    return _call(drop, _drop, _OPS.drop, x, key, rate, scaled)
+    return _call(drop, _drop, _OPS.drop, rate, x, key, rate, scaled)
 
 
-def drop_channels(x: Tensor, key: Tensor, rate: Tensor) -> Tensor:
+def drop_channels(x: Tensor, key: AnyKey, rate: Tensor) -> Tensor:
     """Return x [N, C, ...] with whole channels dropped and the others scaled."""
-    return _call(drop_channels, _drop_channels, _OPS.drop_channels, x, key, rate)
+    return _call(drop_channels, _drop_channels, _OPS.drop_channels, rate, x, key, rate)
 
 
-def relu_drop(x: Tensor, key: Tensor, rate: Tensor) -> Tensor:
+def relu_drop(x: Tensor, key: AnyKey, rate: Tensor) -> Tensor:
     """Return max(x, 0) with its units dropped and the others scaled; its output alone is saved for backward."""
     if not is_eager(x):
-        y: Tensor = _OPS.relu_drop(x, key, rate)
+        y: Tensor = _OPS.relu_drop(x, as_words(key, x), rate)
     elif x.requires_grad and torch.is_grad_enabled():
-        y = EagerReluDrop.apply(where_positive, _relu_drop, x, key, rate)
+        y = EagerReluDrop.apply(where_positive, _relu_drop, x, readable(key, x), rate)
     else:
-        y = _relu_drop(x, key, rate)
+        y = _relu_drop(x, readable(key, x), rate)
     return y
 
 
@@ -181,17 +179,33 @@ def where_positive(dy: Tensor, y: Tensor, rate: Tensor) -> Tensor:
     return dx
 
 
-def gaussian(x: Tensor, key: Tensor, deviation: Tensor) -> Tensor:
+def gaussian(x: Tensor, key: AnyKey, deviation: Tensor) -> Tensor:
     """Return x times normal noise of mean 1 and the given standard deviation (float64 [1])."""
-    return _call(gaussian, _gaussian, _OPS.gaussian, x, key, deviation)
+    return _call(gaussian, _gaussian, _OPS.gaussian, SIXTEEN_BITS, x, key, deviation)
 
 
-def _call(again: Any, compute: Any, operator: Any, x: Tensor, *words: Any) -> Tensor:
-    """Call the operator, or in plain eager mode what it computes."""
+def _call(
+    again: Any, compute: Any, operator: Any, rate: Tensor, x: Tensor, key: AnyKey, words: Tensor, *rest: bool
+) -> Tensor:
+    """Call the operator, or in plain eager mode what it computes; `rate` says how many bits a unit takes."""
     if not is_eager(x):
-        y: Tensor = operator(x, *words)
-    elif x.requires_grad and torch.is_grad_enabled():
-        y = EagerLinear.apply(again, compute, x, *words)
+        y: Tensor = operator(x, as_words(key, x), words, *rest)
+    elif not (x.requires_grad and torch.is_grad_enabled()):
+        y = compute(x, readable(key, x), words, *rest)
+    elif x.is_cuda or saving_is_watched():
+        y = EagerLinear.apply(again, compute, x, as_words(key, x), words, *rest)
     else:
-        y = compute(x, *words)
+        y = DrawnLinear.apply(again, compute, x, Draw.of(key, rate), words, *rest)
     return y
+
+
+def readable(key: AnyKey, x: Tensor) -> AnyKey:
+    """Return the key as the kernels of x's device take it: a GPU's read tensors alone."""
+    return as_words(key, x) if x.is_cuda else key
+
+
+def as_words(key: AnyKey, x: Tensor) -> Tensor:
+    """Return the key as a tensor, drawn now for x if there is none."""
+    if isinstance(key, Tensor):
+        return key
+    return fresh_key(x) if key is None else key.key_words()

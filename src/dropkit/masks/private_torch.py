@@ -5,13 +5,21 @@ once (pytorch#170834): the fix that upstream proposes is a single-level autograd
 Autograd key. A release of torch that moves one of these names fails loudly in tests/masks/test_private_torch.py.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
-SingleLevelFunction = _SingleLevelFunction
+
+class SingleLevelFunction(_SingleLevelFunction):
+    """An autograd function without `torch.autograd.Function`'s layer of Python for torch.func."""
+
+    apply: Any  # torch leaves it without a type
+
+
 single_level = enable_single_level_autograd_function
 AUTOGRAD_KEY = "Autograd"
 VMAP_RANDOMNESS_KEY = "FuncTorchVmapMode"
@@ -35,6 +43,11 @@ def in_functorch() -> bool:
 def in_dispatch_mode() -> bool:
     """Whether a TorchDispatchMode is active, which wants to see every operation."""
     return torch._C._len_torch_dispatch_stack() > 0
+
+
+def saving_is_watched() -> bool:
+    """Whether somebody wants to see what is saved for backward: activation checkpointing, offloading."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 def is_plain(x: Tensor) -> bool:

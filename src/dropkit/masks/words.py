@@ -12,6 +12,8 @@ from dropkit.masks.keys import Key
 from dropkit.masks.rate import Rate
 
 MASK64 = (1 << 64) - 1
+# All of int64 but its highest value, which torch's generator leaves out.
+SEEDS = (-(1 << 63), (1 << 63) - 1)
 
 
 def key_words(seed: int, site: int = 0, step: int = 0, first_sample: int = 0) -> Tensor:
@@ -32,10 +34,38 @@ def rate_words(rate: Rate) -> Tensor:
     return _words(rate.threshold, rate.bits)
 
 
+def rate_with_words(p: float, bits: int | None = None) -> tuple[Rate, Tensor]:
+    """Return the rate of a probability, and that as a tensor, which is kept for later calls: nobody may change it.
+
+    >>> rate_with_words(0.5)
+    (Rate(bits=16, threshold=32768), tensor([32768,    16]))
+    """
+    # Compiled code takes no notice of what is kept: it would be compiled anew for each new probability.
+    if torch.compiler.is_compiling():
+        return _with_words(p, bits)
+    known = _KNOWN.get((p, bits))
+    if known is None:
+        known = _with_words(p, bits)
+        if type(known[1]) is Tensor and len(_KNOWN) < 1024:  # a tracer's tensor has no values to keep
+            _KNOWN[p, bits] = known
+    return known
+
+
+_KNOWN: dict[tuple[float, int | None], tuple[Rate, Tensor]] = {}
+
+
+def _with_words(p: float, bits: int | None) -> tuple[Rate, Tensor]:
+    rate = Rate.of(p, bits)
+    return rate, rate_words(rate)
+
+
 def _words(*words: int) -> Tensor:
     # An inference tensor could not be saved for a backward pass later on.
     with torch.inference_mode(False):
         return torch.tensor(words, dtype=torch.int64, device="cpu")
+
+
+SIXTEEN_BITS = rate_words(Rate(16, 0))  # what noise takes a unit
 
 
 class Draw(NamedTuple):
@@ -49,11 +79,22 @@ class Draw(NamedTuple):
     bits: int
 
     @classmethod
-    def of(cls, key: Tensor, rate: Tensor) -> "Draw":
-        """Read both tensors."""
-        seed, site, step, first_sample = key.tolist()
+    def of(cls, key: "AnyKey", rate: Tensor) -> "Draw":
+        """Read both tensors; a key that has been read is taken as it is, and one that is missing drawn."""
+        if isinstance(key, Draw):
+            return key
+        if key is None:
+            # What `dropkit.masks.ops.fresh_key` draws, without the tensor around it.
+            seed = torch.empty((), dtype=torch.int64, device="cpu").random_(*SEEDS).item()
+            site = step = first_sample = 0
+        else:
+            seed, site, step, first_sample = key.tolist()
         threshold, bits = rate.tolist()
-        return cls(seed & MASK64, site, step, first_sample, threshold, bits)
+        return cls(int(seed) & MASK64, site, step, first_sample, threshold, bits)
+
+    def key_words(self) -> Tensor:
+        """Return the key as a tensor again."""
+        return key_words(self.seed, self.site, self.step, self.first_sample)
 
     @property
     def key(self) -> Key:
@@ -79,3 +120,7 @@ class Draw(NamedTuple):
     def scale(self) -> float:
         """The factor of what is kept: the exact inverse of the keep fraction."""
         return 0.0 if self.drops_all else (1 << self.bits) / ((1 << self.bits) - self.threshold)
+
+
+# A key as a tensor, or already read, or None: a fresh one is to be drawn.
+AnyKey = Tensor | Draw | None
