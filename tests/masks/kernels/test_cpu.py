@@ -43,8 +43,9 @@ LAYOUTS = {
     "expanded": lambda x: x[:, :1].expand(x.shape),
     "offset": lambda x: torch.cat([x.flatten()[:1], x.flatten()])[1:].view(x.shape),
 }
-# pixels a channel: less than a tile, more than one, divisible by 8 and not; channels: less than a vector, more, odd
-SHAPES = [(3, 5, 7, 11), (2, 37, 17, 19), (2, 16, 8, 8), (5, 67, 3, 1), (1, 3, 1, 1)]
+# pixels a channel: less than a tile, more than one, divisible by 8 and not; channels: less than a vector, more, odd,
+# more than a row
+SHAPES = [(3, 5, 7, 11), (2, 37, 17, 19), (2, 16, 8, 8), (5, 67, 3, 1), (1, 3, 1, 1), (2, 1043, 2, 1)]
 
 
 def masked_by(name):
@@ -95,6 +96,35 @@ def test_every_length_and_offset_has_the_bits_of_the_reference(isa, dtype, rate)
             draw = draw_of(rate, first)
             expected = torch.where(keep(n, 1, rate, draw.key), x * rate.scale, 0)
             assert torch.equal(drop(x, torch.empty_like(x), draw), expected), (n, first)
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+@pytest.mark.parametrize("ahead", [1, 40, 130, 1000, 5000])
+def test_the_block_number_carries_into_its_upper_word(isa, bits, ahead):
+    """The words of a block that depend on the number's upper half change in mid-mask."""
+    rate = Rate.of(0.5, bits)
+    first = (1 << 32) * (128 // bits) - ahead
+    x, draw = torch.ones(7001, 1), draw_of(rate, first)
+    expected = torch.where(keep(7001, 1, rate, draw.key), 2.0, 0.0)
+    assert torch.equal(drop(x, torch.empty_like(x), draw), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_large_outputs_go_past_the_caches_and_are_the_same(isa, dtype, offset):
+    """Small parts do not: each is written for itself, and in place."""
+    units = (32 << 20) // dtype.itemsize + 1003  # beyond LARGE in kernels.cpp
+    x = torch.empty(units + offset, dtype=dtype)[offset:].uniform_(-1, 1, generator=torch.Generator().manual_seed(5))
+    rate = rate_words(RATES[0])
+    for kernel in (cpu.drop, cpu.relu_drop):
+        y = kernel(x[None], torch.empty(units + offset, dtype=dtype)[offset:][None], draw_of(RATES[0]), rate)[0]
+        whole = x.clone()[None]
+        assert torch.equal(kernel(whole, whole, draw_of(RATES[0]), rate)[0], y)
+    parts = [
+        cpu.where_positive(a, b, torch.empty_like(b), rate)
+        for a, b in zip(x.split(1 << 20), y.split(1 << 20), strict=True)
+    ]
+    assert torch.equal(cpu.where_positive(x, y, torch.empty_like(x), rate), torch.cat(parts))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -18,7 +18,7 @@ constexpr int64_t CHUNK = 16384;   // units that a thread takes at a time: their
 constexpr int64_t PIXELS = 256;    // of a tile in channels-last memory
 constexpr int64_t SMALL = 32768;   // units that are not worth waking a thread for
 constexpr int SLACK = 4 * STRIDE + 8;
-constexpr int64_t LARGE = 16 << 20;  // bytes that the caches do not hold
+constexpr int64_t LARGE = 32 << 20;  // bytes that the caches do not hold
 
 inline int threads_for(int64_t units, int threads) { return units <= SMALL ? 1 : threads; }
 
@@ -222,6 +222,31 @@ void map_of(const double* x, double* y, int64_t n, bool kept, double scale) {
     for (int64_t i = 0; i < n; ++i) y[i] = kept ? x[i] * scale : 0.0;
 }
 
+constexpr int64_t ROW = 1024;  // channels of a pixel in channels-last memory that are written at a time
+
+// The same channels of every pixel: what is chosen of them is spread once.
+template <class T>
+void pixels_of(const T* x, T* y, int64_t pixels, int64_t stride, int64_t count, const uint8_t* bits, int place, double factor) {
+    const Floats scale = everywhere((float)factor);
+    Chosen row[ROW / WIDTH];
+    for (int64_t c = 0; c < count; c += WIDTH) row[c / WIDTH] = chosen(word_at(bits, place + c));
+    for (int64_t p = 0; p < pixels; ++p, x += stride, y += stride) {
+        int64_t c = 0;
+        for (; c + WIDTH <= count; c += WIDTH) store(y + c, scaled_where(row[c / WIDTH], load(x + c), scale));
+        if (c < count) {
+            const int some = (int)(count - c);
+            store_some(y + c, scaled_where(row[c / WIDTH], load_some(x + c, some), scale), some);
+        }
+    }
+}
+
+void pixels_of(const double* x, double* y, int64_t pixels, int64_t stride, int64_t count, const uint8_t* bits, int place,
+               double scale) {
+    for (int64_t p = 0; p < pixels; ++p, x += stride, y += stride) {
+        for (int64_t c = 0; c < count; ++c) y[c] = bit_at(bits, place + c) ? x[c] * scale : 0.0;
+    }
+}
+
 template <class T>
 void channels_of(const void* x, void* y, Layout at, const Mask& mask, double scale, int threads) {
     const T* from = (const T*)x;
@@ -242,14 +267,12 @@ void channels_of(const void* x, void* y, Layout at, const Mask& mask, double sca
     }
 #pragma omp parallel for schedule(static) num_threads(threads_for(rows* size, threads))
     for (int64_t s = 0; s < at.samples; ++s) {
-        for (int64_t c = 0; c < at.channels; c += CHUNK) {
-            uint8_t bits[CHUNK / 4 + SLACK];
-            const int64_t count = at.channels - c < CHUNK ? at.channels - c : CHUNK;
+        for (int64_t c = 0; c < at.channels; c += ROW) {
+            const int64_t count = at.channels - c < ROW ? at.channels - c : ROW;
+            uint8_t bits[ROW / 4 + SLACK];
             const int place = bits_of(bits, mask, mask.first + (uint64_t)(s * at.channels + c), count);
-            for (int64_t p = 0; p < size; ++p) {
-                const int64_t offset = (s * size + p) * at.channels + c;
-                line<false, false>(from + offset, to + offset, count, bits, place, scale);
-            }
+            const int64_t offset = s * size * at.channels + c;
+            pixels_of(from + offset, to + offset, size, at.channels, count, bits, place, scale);
         }
     }
 }
