@@ -4,7 +4,7 @@
 
 All variants take turns in one process, a few steps each, so that a slow minute of the machine meets all of them; a
 variant's figure is its median over the rounds, relative to the plain step's of the same run. Pictures are random: the
-time of a step does not depend on them. The last lines time the evaluation of 9,000 pictures in batches of several sizes.
+time of a step does not depend on them. The last lines time the evaluation of 9,000 pictures, by batch size.
 """
 
 import argparse

@@ -255,3 +255,17 @@ def test_predict_takes_one_form(capfd, tmp_path):
     code, _, err = run(capfd, "predict", tmp_path, tmp_path, "--json", "--csv")
     assert code == 2
     assert "either --json or --csv" in err
+
+
+def test_bench_prints_tables_or_json(capfd):
+    words = ("bench", "--only", "masks", "--sizes", "64", "--dtypes", "float32", "--seconds", "0.001", "--no-compiled")
+    code, out, err = run(capfd, *words)
+    assert code == 0
+    assert "float32, into existing memory" in out
+    assert "float32, 64 units, forward and backward" in err
+    code, out, _ = run(capfd, *words, "--json")
+    assert code == 0
+    assert len(json.loads(out)["masks"]) == 13
+    code, _, err = run(capfd, "bench", "--sizes", "64k")
+    assert code == 2
+    assert "as 1000, 64Ki or 16Mi, but got '64k'" in err
