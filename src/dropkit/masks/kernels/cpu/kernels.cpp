@@ -23,12 +23,11 @@ constexpr int64_t LARGE = 32 << 20;  // bytes that the caches do not hold
 inline int threads_for(int64_t units, int threads) { return units <= SMALL ? 1 : threads; }
 
 // Writes a bit for each of n units from number `first` on; returns the place of the first one's bit, 0 to 7.
-int bits_of(uint8_t* out, const Mask& mask, uint64_t first, int64_t n) {
+int bits_of(uint8_t* out, const Mask& mask, const RoundKeys& keys, uint64_t first, int64_t n) {
     const int lanes = mask.bits == 16 ? 8 : 4;  // units of a block
     const int place = (int)(first % (uint64_t)lanes);
     const int64_t blocks = (place + n + lanes - 1) / lanes;
     const uint32_t threshold = (uint32_t)mask.threshold;
-    const RoundKeys keys(mask.seed);
     uint64_t block = first / (uint64_t)lanes;
     for (int64_t done = 0; done < blocks; done += STRIDE, block += STRIDE) {
         if (mask.bits == 16) {
@@ -98,11 +97,12 @@ inline bool past_caches(const T* x, const T* y, int64_t n) {
 
 template <bool RELU, bool STREAM, class T>
 void units_contiguous(const T* x, T* y, int64_t n, const Mask& mask, double scale, int threads) {
+    const RoundKeys keys(mask.seed);
 #pragma omp parallel for schedule(static) num_threads(threads_for(n, threads))
     for (int64_t start = 0; start < n; start += CHUNK) {
         uint8_t bits[CHUNK / 4 + SLACK];
         const int64_t count = n - start < CHUNK ? n - start : CHUNK;
-        const int place = bits_of(bits, mask, mask.first + (uint64_t)start, count);
+        const int place = bits_of(bits, mask, keys, mask.first + (uint64_t)start, count);
         line<RELU, STREAM>(x + start, y + start, count, bits, place, scale);
         if (STREAM) fence();
     }
@@ -110,55 +110,52 @@ void units_contiguous(const T* x, T* y, int64_t n, const Mask& mask, double scal
 
 // ---------------------------------------------------------------- channels-last memory
 
-// The bits of WIDTH channels at PIXELS pixels of one sample: where each channel's lie.
+// The bits of some channels at PIXELS pixels of one sample: where each channel's lie.
 struct Tile {
-    uint8_t bits[WIDTH * (PIXELS / 8 + 2 * SLACK)];
-    const uint8_t* at[WIDTH];
-    int64_t place[WIDTH];
+    static constexpr int CHANNELS = 64;
+    static constexpr int64_t OWN = PIXELS / 8 + SLACK;  // bytes of a channel that has its bits for itself
 
-    void fill(const Mask& mask, uint64_t first, int64_t pixels, int channels, int64_t pixel, int64_t count) {
+    uint8_t bits[CHANNELS * OWN + SLACK];
+    const uint8_t* at[CHANNELS];
+    int64_t place[CHANNELS];
+
+    void fill(const Mask& mask, const RoundKeys& keys, uint64_t first, int64_t pixels, int channels, int64_t pixel, int64_t count) {
         if (pixels <= PIXELS) {  // all pixels of all channels: one stretch of units
-            const int start = bits_of(bits, mask, first, pixels * channels);
+            const int start = bits_of(bits, mask, keys, first, pixels * channels);
             for (int c = 0; c < channels; ++c) at[c] = bits, place[c] = start + c * pixels;
             return;
         }
         for (int c = 0; c < channels; ++c) {
-            uint8_t* own = bits + c * (PIXELS / 8 + 2 * SLACK);
+            uint8_t* own = bits + c * OWN;
             at[c] = own;
-            place[c] = bits_of(own, mask, first + (uint64_t)(c * pixels + pixel), count);
+            place[c] = bits_of(own, mask, keys, first + (uint64_t)(c * pixels + pixel), count);
         }
     }
 };
 
+// WIDTH channels, or fewer, of at most 32 pixels: their bits are gathered once, a column for each channel.
 template <bool RELU, class T>
-void tile_pixels(const T* x, T* y, int64_t stride, int64_t count, const Tile& tile, int channels, double factor) {
+void block(const T* x, T* y, int64_t stride, int pixels, const Tile& tile, int first, int channels, int64_t pixel, double factor) {
     const Floats scale = everywhere((float)factor);
     uint32_t column[WIDTH] = {};
-    for (int64_t p = 0; p < count; p += 32) {
-        for (int c = 0; c < channels; ++c) column[c] = word_at(tile.at[c], tile.place[c] + p);
-        const Columns bits = columns(column);
-        const int most = (int)(count - p < 32 ? count - p : 32);
-        for (int j = 0; j < most; ++j) {
-            const T* from = x + (p + j) * stride;
-            T* to = y + (p + j) * stride;
-            Floats v = channels == WIDTH ? load(from) : load_some(from, channels);
-            v = scaled_where(chosen(bits, j), RELU ? rectified(v) : v, scale);
-            if (channels == WIDTH) {
-                store(to, v);
-            } else {
-                store_some(to, v, channels);
-            }
-        }
+    for (int c = 0; c < channels; ++c) column[c] = word_at(tile.at[first + c], tile.place[first + c] + pixel);
+    const Columns bits = columns(column);
+    Columns place = everywhere((uint32_t)1);  // of the pixel's bit
+    for (int j = 0; j < pixels; ++j, x += stride, y += stride, place = doubled(place)) {
+        const Floats v = channels == WIDTH ? load(x) : load_some(x, channels);
+        const Floats kept = scaled_where(chosen(bits, place), RELU ? rectified(v) : v, scale);
+        channels == WIDTH ? store(y, kept) : store_some(y, kept, channels);
     }
 }
 
 template <bool RELU>
-void tile_pixels(const double* x, double* y, int64_t stride, int64_t count, const Tile& tile, int channels, double scale) {
-    for (int64_t p = 0; p < count; ++p) {
+void block(const double* x, double* y, int64_t stride, int pixels, const Tile& tile, int first, int channels, int64_t pixel,
+           double scale) {
+    for (int j = 0; j < pixels; ++j) {
         for (int c = 0; c < channels; ++c) {
-            double v = x[p * stride + c];
+            double v = x[j * stride + c];
             if (RELU && v < 0.0) v = 0.0;
-            y[p * stride + c] = bit_at(tile.at[c], tile.place[c] + p) ? v * scale : 0.0;
+            y[j * stride + c] = bit_at(tile.at[first + c], tile.place[first + c] + pixel + j) ? v * scale : 0.0;
         }
     }
 }
@@ -166,16 +163,25 @@ void tile_pixels(const double* x, double* y, int64_t stride, int64_t count, cons
 template <bool RELU, class T>
 void units_channels_last(const T* x, T* y, Layout at, const Mask& mask, double scale, int threads) {
     const int64_t tiles = (at.pixels + PIXELS - 1) / PIXELS;
+    const RoundKeys keys(mask.seed);
 #pragma omp parallel for schedule(static) num_threads(threads_for(at.samples* at.channels* at.pixels, threads))
     for (int64_t item = 0; item < at.samples * tiles; ++item) {
         Tile tile;
         const int64_t sample = item / tiles, pixel = item % tiles * PIXELS;
         const int64_t count = at.pixels - pixel < PIXELS ? at.pixels - pixel : PIXELS;
-        for (int64_t c = 0; c < at.channels; c += WIDTH) {
-            const int channels = (int)(at.channels - c < WIDTH ? at.channels - c : WIDTH);
-            tile.fill(mask, mask.first + (uint64_t)((sample * at.channels + c) * at.pixels), at.pixels, channels, pixel, count);
+        for (int64_t c = 0; c < at.channels; c += Tile::CHANNELS) {
+            const int channels = (int)(at.channels - c < Tile::CHANNELS ? at.channels - c : Tile::CHANNELS);
+            tile.fill(mask, keys, mask.first + (uint64_t)((sample * at.channels + c) * at.pixels), at.pixels, channels, pixel, count);
             const int64_t offset = (sample * at.pixels + pixel) * at.channels + c;
-            tile_pixels<RELU>(x + offset, y + offset, at.channels, count, tile, channels, scale);
+            // A few pixels with all their channels: what lies side by side in memory is used while it is at hand.
+            for (int64_t p = 0; p < count; p += 32) {
+                const int pixels = (int)(count - p < 32 ? count - p : 32);
+                for (int first = 0; first < channels; first += WIDTH) {
+                    const int some = channels - first < WIDTH ? channels - first : WIDTH;
+                    const int64_t start = offset + p * at.channels + first;
+                    block<RELU>(x + start, y + start, at.channels, pixels, tile, first, some, p, scale);
+                }
+            }
         }
     }
 }
@@ -252,13 +258,14 @@ void channels_of(const void* x, void* y, Layout at, const Mask& mask, double sca
     const T* from = (const T*)x;
     T* to = (T*)y;
     const int64_t rows = at.samples * at.channels, size = at.pixels;
+    const RoundKeys keys(mask.seed);
     constexpr int64_t GROUP = 64;  // maps, or channels, whose bits are made at a time
     if (!at.channels_last) {
 #pragma omp parallel for schedule(static) num_threads(threads_for(rows* size, threads))
         for (int64_t r = 0; r < rows; r += GROUP) {
             uint8_t bits[GROUP + SLACK];
             const int64_t count = rows - r < GROUP ? rows - r : GROUP;
-            const int place = bits_of(bits, mask, mask.first + (uint64_t)r, count);
+            const int place = bits_of(bits, mask, keys, mask.first + (uint64_t)r, count);
             for (int64_t i = 0; i < count; ++i) {
                 map_of(from + (r + i) * size, to + (r + i) * size, size, bit_at(bits, place + i), scale);
             }
@@ -270,7 +277,7 @@ void channels_of(const void* x, void* y, Layout at, const Mask& mask, double sca
         for (int64_t c = 0; c < at.channels; c += ROW) {
             const int64_t count = at.channels - c < ROW ? at.channels - c : ROW;
             uint8_t bits[ROW / 4 + SLACK];
-            const int place = bits_of(bits, mask, mask.first + (uint64_t)(s * at.channels + c), count);
+            const int place = bits_of(bits, mask, keys, mask.first + (uint64_t)(s * at.channels + c), count);
             const int64_t offset = s * size * at.channels + c;
             pixels_of(from + offset, to + offset, size, at.channels, count, bits, place, scale);
         }
@@ -331,11 +338,12 @@ void gaussian(const void* x, void* y, Layout at, Mask mask, const float* table, 
 // ---------------------------------------------------------------- masks as bytes, and the gradient of ReLU + dropout
 
 void keep(uint8_t* out, int64_t n, Mask mask, int threads) {
+    const RoundKeys keys(mask.seed);
 #pragma omp parallel for schedule(static) num_threads(threads_for(n, threads))
     for (int64_t start = 0; start < n; start += CHUNK) {
         uint8_t bits[CHUNK / 4 + SLACK];
         const int64_t count = n - start < CHUNK ? n - start : CHUNK;
-        const int place = bits_of(bits, mask, mask.first + (uint64_t)start, count);
+        const int place = bits_of(bits, mask, keys, mask.first + (uint64_t)start, count);
         for (int64_t i = 0; i < count; ++i) out[start + i] = bit_at(bits, place + i);
     }
 }
