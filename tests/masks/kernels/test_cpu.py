@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -125,6 +126,27 @@ def test_large_outputs_go_past_the_caches_and_are_the_same(isa, dtype, offset):
         for a, b in zip(x.split(1 << 20), y.split(1 << 20), strict=True)
     ]
     assert torch.equal(cpu.where_positive(x, y, torch.empty_like(x), rate), torch.cat(parts))
+
+
+def test_large_outputs_ask_for_huge_pages(monkeypatch):
+    loaded = library.library()
+    if loaded is None:
+        pytest.skip("no kernels were built")
+    asked = []
+    monkeypatch.setattr(
+        library, "library", lambda: SimpleNamespace(dropkit_huge_pages=lambda *given: asked.append(given))
+    )
+    large, small = torch.empty(library.LARGE // 4), torch.empty(library.LARGE // 4 - 1)
+    out = library.empty_like(large)
+    assert asked == [(out.data_ptr(), library.LARGE)]
+    library.empty_like(small)
+    library.empty_like(large.to("meta"))
+    assert len(asked) == 1
+    # The real call takes any address and size, and changes no value.
+    out = torch.ones(library.LARGE // 4)
+    for start, count in ((0, out.nbytes), (3, 5000), (1, 10), (4096, 4096)):
+        loaded.dropkit_huge_pages(out.data_ptr() + start, count)
+    assert bool((out == 1).all())
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -22,6 +22,7 @@ from dropkit.masks.words import MASK64, Draw
 NAMES = ("libdropkit_cpu.so", "libdropkit_cpu.dylib", "dropkit_cpu.dll")
 ABI = 1
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+LARGE = 32 << 20  # bytes of memory that an allocator takes from the system for one tensor alone, and gives back with it
 REFERENCE_ONLY = "DROPKIT_REFERENCE"  # environment variable: set to 1, no kernel is used
 
 
@@ -55,6 +56,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "dropkit_channels": (c_void_p, c_void_p, POINTER(Layout), POINTER(Mask), c_double, c_int, c_int),
     "dropkit_gaussian": (c_void_p, c_void_p, POINTER(Layout), POINTER(Mask), c_void_p, c_float, c_int, c_int),
     "dropkit_keep": (c_void_p, c_int64, POINTER(Mask), c_int),
+    "dropkit_huge_pages": (c_void_p, c_int64),
     "dropkit_relu_backward": (c_void_p, c_void_p, c_void_p, c_int64, c_double, c_int, c_int),
 }
 
@@ -122,6 +124,17 @@ def layout_of(x: Tensor) -> Layout | None:
     if x.dim() == 3 and x.transpose(1, 2).is_contiguous():
         return Layout(samples, channels, pixels, 1)
     return None
+
+
+def empty_like(x: Tensor) -> Tensor:
+    """Return `torch.empty_like(x)`; large ones on the CPU lie in huge pages where the system has them.
+
+    A fresh output costs more to map, page by page, than to compute.
+    """
+    out = torch.empty_like(x)
+    if x.is_cpu and out.nbytes >= LARGE and (loaded := library()) is not None:
+        loaded.dropkit_huge_pages(out.data_ptr(), out.nbytes)
+    return out
 
 
 def units(x: Tensor, out: Tensor, layout: Layout, mask: Mask, scale: float, *, relu: bool = False) -> None:

@@ -3,6 +3,10 @@
 #include "kernels.h"
 
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
 
 #if defined(_WIN32)
 #define EXPORT extern "C" __declspec(dllexport)
@@ -72,4 +76,17 @@ EXPORT void dropkit_keep(uint8_t* out, int64_t n, const Mask* mask, int threads)
 
 EXPORT void dropkit_relu_backward(const void* dy, const void* y, void* dx, int64_t n, double scale, int dtype, int threads) {
     current->relu_backward(dy, y, dx, n, scale, dtype, threads);
+}
+
+// Asks for huge pages in memory that nobody has touched yet: the system then clears and maps it in far fewer steps, which
+// is most of the time that a large new output takes.
+EXPORT void dropkit_huge_pages(void* start, int64_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t first = ((uintptr_t)start + page - 1) / page * page, last = ((uintptr_t)start + (uintptr_t)bytes) / page * page;
+    if (first < last) madvise((void*)first, last - first, MADV_HUGEPAGE);  // a refusal changes nothing
+#else
+    (void)start;
+    (void)bytes;
+#endif
 }
