@@ -9,15 +9,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dropkit import functional as functional
     from dropkit.errors import DropkitError as DropkitError
+    from dropkit.layers import schedule as schedule
+    from dropkit.layers.alpha import AlphaDropout as AlphaDropout
+    from dropkit.layers.alpha import FeatureAlphaDropout as FeatureAlphaDropout
+    from dropkit.layers.blocks import DropBlock1d as DropBlock1d
+    from dropkit.layers.blocks import DropBlock2d as DropBlock2d
+    from dropkit.layers.blocks import DropBlock3d as DropBlock3d
     from dropkit.layers.channels import Dropout1d as Dropout1d
     from dropkit.layers.channels import Dropout2d as Dropout2d
     from dropkit.layers.channels import Dropout3d as Dropout3d
+    from dropkit.layers.gaussian import GaussianDropout as GaussianDropout
     from dropkit.layers.keyed import keyed as keyed
+    from dropkit.layers.learned import ConcreteDropout as ConcreteDropout
+    from dropkit.layers.learned import ConcreteDropout2d as ConcreteDropout2d
+    from dropkit.layers.learned import concrete_loss as concrete_loss
+    from dropkit.layers.paths import DropPath as DropPath
+    from dropkit.layers.paths import Residual as Residual
+    from dropkit.layers.paths import linear_rates as linear_rates
     from dropkit.layers.relu import ReLUDropout as ReLUDropout
     from dropkit.layers.units import Dropout as Dropout
+    from dropkit.layers.weights import DropConnect as DropConnect
     from dropkit.models.bn_cnn import BatchNormCNN as BatchNormCNN
     from dropkit.models.cnn import CNNWithDropout as CNNWithDropout
+    from dropkit.models.max_norm import max_norm as max_norm
     from dropkit.models.mlp import MLP as MLP
+    from dropkit.models.res_cnn import ResidualCNN as ResidualCNN
     from dropkit.runs.config import TrainConfig as TrainConfig
     from dropkit.runs.run import Run as Run
     from dropkit.runs.training import train as train
@@ -41,6 +57,22 @@ _HOMES = {
     "train": "dropkit.runs.training",
     "compare": "dropkit.studies.compare",
     "Study": "dropkit.studies.study",
+    "AlphaDropout": "dropkit.layers.alpha",
+    "FeatureAlphaDropout": "dropkit.layers.alpha",
+    "GaussianDropout": "dropkit.layers.gaussian",
+    "DropBlock1d": "dropkit.layers.blocks",
+    "DropBlock2d": "dropkit.layers.blocks",
+    "DropBlock3d": "dropkit.layers.blocks",
+    "DropPath": "dropkit.layers.paths",
+    "Residual": "dropkit.layers.paths",
+    "linear_rates": "dropkit.layers.paths",
+    "DropConnect": "dropkit.layers.weights",
+    "ConcreteDropout": "dropkit.layers.learned",
+    "ConcreteDropout2d": "dropkit.layers.learned",
+    "concrete_loss": "dropkit.layers.learned",
+    "max_norm": "dropkit.models.max_norm",
+    "ResidualCNN": "dropkit.models.res_cnn",
+    "schedule": "dropkit.layers.schedule",
 }
 __all__ = sorted([*_HOMES, "__version__"])
 
@@ -53,7 +85,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'dropkit' has no attribute {name!r}")
     module = import_module(_HOMES[name])
-    value = module if name == "functional" else getattr(module, name)
+    value = module if name in ("functional", "schedule") else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
-from dropkit.masks import Key, Rate, fresh_key, keep, key_words, ops, rate_words
+from dropkit.masks import Key, Rate, cpu, fresh_key, keep, key_words, ops, rate_words
+from dropkit.masks.reference import random16
 
 # torch's own forward-mode differentiation still uses it
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated:DeprecationWarning")
@@ -271,6 +272,40 @@ def test_gaussian_noise_has_its_mean_and_deviation():
     y = ops.gaussian(torch.ones(n, 1), K, DEVIATION)
     assert abs(y.double().mean() - 1) < 5 * 0.7 / n**0.5
     assert abs(y.double().var() - 0.49) < 5 * 0.49 * (2 / n) ** 0.5
+
+
+@pytest.mark.parametrize("laid_out", LAYOUTS)
+@pytest.mark.parametrize("kernels", [True, False])
+def test_logistic_noise_is_the_logit_of_each_unit_s_random_bits(laid_out, kernels, monkeypatch):
+    if not kernels:
+        monkeypatch.setattr(cpu, "serves", lambda x: False)
+    u = (random16(3, 5 * 7 * 11, KEY).double() + 0.5) / 65536
+    expected = torch.logit(u).float().view(3, 5, 7, 11)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.int64):
+        like = laid_out(torch.full((3, 5, 7, 11), 7, dtype=dtype))
+        for f in (ops.logistic, torch.ops.dropkit.logistic):
+            noise = f(like, K)
+            assert torch.equal(noise, expected)  # of its type too
+            assert noise.stride() == torch.empty_like(like).stride()
+    assert ops.logistic(torch.empty(0, 3), K).shape == (0, 3)
+
+
+def test_logistic_noise_under_the_rest_of_torch():
+    x = activation().requires_grad_()
+    torch.library.opcheck(torch.ops.dropkit.logistic.default, (x, K))
+    for f in (ops.logistic, torch.ops.dropkit.logistic):
+        assert not f(x, K).requires_grad
+        assert torch.equal(grad(lambda x, f=f: (f(x, K) * x).sum())(x.detach()), f(x, K).double())
+        _, tangent = jvp(lambda x, f=f: f(x, K) * x, (x.detach(),), (x.detach(),))
+        assert torch.equal(tangent, f(x, K) * x.detach())
+    keys = torch.stack([key_words(seed) for seed in (1, 2)])
+    batched = vmap(ops.logistic, (None, 0))(x.detach(), keys)
+    assert torch.equal(batched, torch.stack([ops.logistic(x, key) for key in keys]))
+    found = []
+    for key in (lambda: None, lambda: fresh_key(x)):
+        torch.manual_seed(8)
+        found.append(ops.logistic(x, key()))
+    assert torch.equal(*found)
 
 
 def test_a_recomputation_under_another_key_is_refused():

@@ -29,6 +29,9 @@ DEFAULT = TrainConfig(data="digits")
         ("momentum", 1.5, "at most 1"),
         ("max_train", 0, "of at least 1"),
         ("threads", 0, "of at least 1"),
+        ("max_norm", 0, "greater than 0"),
+        ("max_norm", float("nan"), "greater than 0"),
+        ("max_norm", True, "greater than 0"),
     ],
 )
 def test_a_number_out_of_range_is_named_with_its_value_and_what_is_allowed(field, value, allowed):
@@ -43,6 +46,21 @@ def test_unknown_choices_are_named_with_the_nearest():
         TrainConfig(data="digits", precision="float16")
     with pytest.raises(DropkitError, match="dropout must be a policy"):
         TrainConfig(data="digits", dropout=" ")
+
+
+@pytest.mark.parametrize("text", ["erly:0.3", "early", "", None, 3])
+def test_an_unknown_schedule_is_refused(text):
+    with pytest.raises(DropkitError, match=f"schedule must be constant, linear, .*but got {text!r}"):
+        TrainConfig(data="digits", epochs=3, schedule=text)
+
+
+def test_a_schedule_needs_a_number_of_epochs():
+    with pytest.raises(DropkitError, match="schedule 'early:0.3' follows .* give the number of epochs too"):
+        TrainConfig(data="digits", schedule="early:0.3")
+    with pytest.raises(DropkitError, match="schedule early: until must be .* at most 1, but got 3.0"):
+        TrainConfig(data="digits", epochs=3, schedule="early:3")
+    assert TrainConfig(data="digits", epochs=3, schedule="early:0.3").schedule == "early:0.3"
+    assert DEFAULT.schedule == "constant"
 
 
 def test_learning_rate_and_budget_have_their_defaults():
@@ -69,6 +87,7 @@ def test_the_same_options_give_the_same_folder_and_every_other_option_another():
 def test_where_and_how_fast_do_not_belong_to_the_identity():
     assert dataclasses.replace(DEFAULT, threads=1, device="cpu", out="x").identity() == DEFAULT.identity()
     changed = {"image_size": "7", "augment": "flip", "class_weights": "balanced", "group": "x", "on_bad_image": "skip"}
+    changed |= {"epochs": 3, "schedule": "linear", "max_norm": 4.0}
     other = dataclasses.replace(DEFAULT, fold="1/3", **changed)
     assert set(other.identity()) == {field.name for field in dataclasses.fields(TrainConfig)} - HOW_FIELDS
 

@@ -60,6 +60,49 @@ def test_a_step_is_adams_on_the_thinned_networks_cross_entropy(short, digits):
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
+def test_schedule_and_max_norm_are_part_of_the_step(short, digits):
+    """Steps by hand, with the rate of each step and the norms clamped, give the same weights."""
+    config = short(dropout="fc[0]=0.5,fc[1]=0.2", schedule="early:0.25", max_norm=0.5, epochs=2, optimizer="sgd")
+    fit, hand = fit_of(config, digits), fit_of(config, digits)
+    assert fit.data.steps(128) == 10
+    fit.train_epoch(most_steps=7)
+    hand.model.train()
+    layers = hand.model.hidden.dropout1, hand.model.hidden.dropout2
+    for step, indices in zip(range(7), hand.data.epoch(0, 0, 128), strict=False):
+        layers[0].p, layers[1].p = (p * max(1 - step / 20 / 0.25, 0.0) for p in (0.5, 0.2))
+        x, y = hand.data.read(indices)
+        with keyed(hand.model, seed=0, step=step):
+            loss = F.cross_entropy(hand.model(x), y)
+        hand.optimizer.zero_grad()
+        loss.backward()
+        hand.optimizer.step()
+        with torch.no_grad():
+            for module in hand.model.modules():
+                if isinstance(module, torch.nn.Linear):
+                    norms = module.weight.norm(dim=1, keepdim=True)
+                    module.weight.div_((norms / 0.5).clamp(min=1))
+    assert layers[0].p == layers[1].p == 0
+    states = fit.model.state_dict(), hand.model.state_dict()
+    for key, value in states[0].items():
+        torch.testing.assert_close(value, states[1][key], rtol=1e-5, atol=1e-6)
+    assert (fit.model.head.weight.norm(dim=1) > 0.5 * (1 - 1e-6)).any()
+    plain = fit_of(dataclasses.replace(config, max_norm=None), digits)
+    plain.train_epoch(most_steps=7)
+    assert (plain.model.head.weight.norm(dim=1) > 0.6).any()
+
+
+def test_rates_follow_the_step_alone_and_stay_at_the_end(short, digits):
+    fit = fit_of(short(dropout="fc=0.4", schedule="linear", epochs=5), digits)
+    seen = []
+    fit.model.hidden.dropout1.register_forward_hook(lambda layer, args, output: seen.append(layer.p))
+    batch = fit.data.read(fit.data.train[:5])
+    fit.model.train()
+    for step in (25, 0, 49, 50, 70):
+        fit.progress.step = step
+        fit.train_step(*batch)
+    assert seen == pytest.approx([0.2, 0.0, 0.4 * 0.98, 0.4, 0.4])
+
+
 @pytest.mark.parametrize(
     ("name", "family"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
 )

@@ -82,7 +82,7 @@ class StoppedError(Exception):
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_stopped_run_goes_on_to_the_same_bits(short, tmp_path, monkeypatch, where, optimizer):
     config = {"model": "cnn", "epochs": 4, "dropout": "conv=0.1,fc=0.5", "optimizer": optimizer}
-    config |= {"augment": "flip,crop", "class_weights": "balanced"}
+    config |= {"augment": "flip,crop", "class_weights": "balanced", "schedule": "early:0.7", "max_norm": 0.5}
     whole = train(short(**config, out=str(tmp_path / "whole")), progress=False)
     calls = {"before the metrics": "append_metrics", "after the checkpoint": "append_metrics"}
     with monkeypatch.context() as patch:

@@ -4,12 +4,14 @@ All functions write into `out`, which may be the input itself; `dropkit.masks.ke
 neither contiguous nor channels-last in memory goes through a contiguous copy.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from dropkit.masks import reference
+from dropkit.masks.block_rate import Sizes, places
 from dropkit.masks.kernels import library
 from dropkit.masks.kernels.library import Layout, Mask
 from dropkit.masks.rate import Rate
@@ -77,6 +79,18 @@ def gaussian(x: Tensor, out: Tensor, key: AnyKey, deviation: Tensor, table: Tens
         return reference.gaussian(x, out, draw, float(deviation), table)
     mask, spread = Mask.of(draw, units_of(x)), float(deviation)
     return _through(x, out, lambda x, y, layout: library.gaussian(x, y, layout, mask, table, spread))
+
+
+def drop_blocks(x: Tensor, out: Tensor, key: AnyKey, rate: Tensor, block: Sizes, shared: bool = False) -> Tensor:
+    """Write x [N, C, ...] without the dropped blocks, each sample scaled, into out; `rate` is that of the places."""
+    draw, sizes, block = Draw.of(key, rate), tuple(x.shape[2:]), tuple(block)
+    if _trivial(x, out, draw):
+        return out
+    if not serves(x) or not 1 <= len(sizes) <= 3:
+        return reference.drop_blocks(x, out, draw, block, shared)
+    shape = library.Blocks.of(sizes, block, shared)
+    mask = Mask.of(draw, (1 if shared else x.shape[1]) * math.prod(places(sizes, block)))
+    return _through(x, out, lambda x, y, layout: library.blocks(x, y, layout, shape, mask))
 
 
 def units_of(x: Tensor) -> int:

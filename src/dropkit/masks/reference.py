@@ -11,6 +11,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from dropkit.masks.block_rate import Sizes, clipped, places
 from dropkit.masks.keys import Key
 from dropkit.masks.philox import MASK32, philox4x32
 from dropkit.masks.rate import Rate
@@ -92,6 +93,56 @@ def gaussian(x: Tensor, out: Tensor, draw: Draw, deviation: float, table: Tensor
     return out.copy_(wide * noise)
 
 
+def drop_blocks(x: Tensor, out: Tensor, draw: Draw, block: Sizes, shared: bool = False) -> Tensor:
+    """Write x [N, C, ...] without the dropped blocks into out, each sample scaled by its units / its kept units.
+
+    The scale is divided in float64 and, but for float64 activations, rounded to float32, in which it is multiplied.
+    """
+    if draw.drops_all:
+        return out.copy_(zeros(x, False))
+    samples, maps, *sizes = x.shape
+    kept = keep_blocks(samples, 1 if shared else maps, tuple(sizes), block, draw.rate, draw.key, x.device)
+    counts = kept.flatten(1).sum(1).double()
+    # torch divides a number by a tensor as a product with its inverse, rounded twice. Where nothing is kept the scale
+    # is infinite, and zero is selected.
+    scale = torch.full_like(counts, kept[0].numel()) / counts
+    wide = x.dtype in (torch.float64, torch.complex128)
+    scaled = x * (scale if wide else scale.float()).view(-1, *[1] * (x.dim() - 1))
+    return out.copy_(torch.where(kept, scaled, 0))
+
+
+def keep_blocks(
+    samples: int, maps: int, sizes: Sizes, block: Sizes, rate: Rate, key: Key, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Return which units are kept by blocks: bool [samples, maps, *sizes], true for kept.
+
+    The units of `keep` are here the places of a map where a block can begin and lie within it, counted in the order
+    (map, plane, row, column). Each of them that is dropped drops the block that begins there.
+
+    Args:
+        samples: number of samples.
+        maps: number of masks of a sample: its channels, or 1 where they share one.
+        sizes: of a map along each axis.
+        block: its size along each axis; larger than the map it is as large as that.
+        rate: of the places.
+        key: seed, site, step and the number of the first sample.
+        device: where the mask is computed.
+
+    >>> from dropkit.masks.rate import Rate
+    >>> keep_blocks(2, 3, (5, 7), (2, 2), Rate.of(0.1), Key(seed=7)).shape
+    torch.Size([2, 3, 5, 7])
+    """
+    begins = places(sizes, block)
+    dropped = ~keep(samples, maps * math.prod(begins), rate, key, device).view(samples, maps, *begins)
+    for axis, (count, width) in enumerate(zip(begins, clipped(sizes, block), strict=True), 2):
+        seeds, shape = dropped, list(dropped.shape)
+        shape[axis] = count + width - 1
+        dropped = seeds.new_zeros(shape)
+        for shift in range(width):
+            dropped.narrow(axis, shift, count).logical_or_(seeds)
+    return ~dropped
+
+
 @cache
 def quantiles(device: torch.device) -> Tensor:
     """Return the quantiles of a standard normal variable at (i + 1/2) / 65,536, scaled to a variance of exactly one."""
@@ -99,6 +150,19 @@ def quantiles(device: torch.device) -> Tensor:
         middles = (torch.arange(1 << 16, dtype=torch.float64, device="cpu") + 0.5) / (1 << 16)
         exact = torch.special.ndtri(middles)
         table: Tensor = (exact / exact.square().mean().sqrt()).float()
+        return table.to(device)
+
+
+@cache
+def logits(device: torch.device) -> Tensor:
+    """Return logit(u) = ln(u / (1 - u)) at u = (i + 1/2) / 65,536, computed in float64 and rounded to float32.
+
+    Chosen by a unit's 16 random bits (`random16`), one of them is its logistic noise. The table is odd to the bit:
+    numbers i and 65,535 - i differ in their sign alone.
+    """
+    with torch.inference_mode(False):
+        odd = torch.arange(1, 1 << 17, 2, dtype=torch.float64, device="cpu")  # 2 i + 1, out of 131,072
+        table: Tensor = (odd.log() - odd.flip(0).log()).float()
         return table.to(device)
 
 

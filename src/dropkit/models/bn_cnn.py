@@ -45,13 +45,15 @@ class BatchNormCNN(nn.Module):
 
     def dropout_sites(self) -> list[Site]:
         """Return the sites in execution order."""
+        readers = ["stage2.conv", "stage3.conv", "fc"]
         stages = [
-            Site("conv", i, f"stage{i + 1}.pool", spatial=True, act_path=f"stage{i + 1}.pool.relu") for i in range(3)
+            Site("conv", i, f"{stage}.pool", False, False, True, f"{stage}.pool.relu", f"{stage}.conv", readers[i])
+            for i, stage in enumerate(("stage1", "stage2", "stage3"))
         ]
         return [
             Site("input", 0, "stage1.conv", at_input=True, spatial=True),
             *stages,
-            Site("head", 0, "flatten"),
+            Site("head", 0, "flatten", made_by="stage3.conv", read_by="fc"),
         ]
 
 

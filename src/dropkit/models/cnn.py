@@ -66,9 +66,9 @@ class CNNWithDropout(nn.Module):
         """Return the sites in execution order; the network's own dropout layer is `fc[0]`."""
         return [
             Site("input", 0, "conv1", at_input=True, spatial=True),
-            Site("conv", 0, "pool1", spatial=True, act_path="pool1.relu"),
-            Site("conv", 1, "pool2", spatial=True, act_path="pool2.relu"),
-            Site("fc", 0, "dropout", own=True),
+            Site("conv", 0, "pool1", spatial=True, act_path="pool1.relu", made_by="conv1", read_by="conv2"),
+            Site("conv", 1, "pool2", spatial=True, act_path="pool2.relu", made_by="conv2", read_by="fc1"),
+            Site("fc", 0, "dropout", own=True, made_by="fc1", read_by="fc2"),
         ]
 
 

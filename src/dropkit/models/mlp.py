@@ -55,5 +55,9 @@ class MLP(nn.Module):
     def dropout_sites(self) -> list[Site]:
         """Return the sites in execution order; each hidden layer has its own dropout layer."""
         depth = len(self.hidden) // 3
-        hidden = [Site("fc", i, f"hidden.dropout{i + 1}", own=True) for i in range(depth)]
+        weights = [f"hidden.fc{i + 1}" for i in range(depth)] + ["head"]
+        hidden = [
+            Site("fc", i, f"hidden.dropout{i + 1}", own=True, made_by=weights[i], read_by=weights[i + 1])
+            for i in range(depth)
+        ]
         return [Site("input", 0, "flatten", at_input=True, spatial=True), *hidden]

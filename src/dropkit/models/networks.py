@@ -8,8 +8,14 @@ from dropkit.errors import unknown
 from dropkit.models.bn_cnn import BatchNormCNN
 from dropkit.models.cnn import CNNWithDropout
 from dropkit.models.mlp import MLP
+from dropkit.models.res_cnn import ResidualCNN
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"cnn": CNNWithDropout, "bn-cnn": BatchNormCNN, "mlp": MLP}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "cnn": CNNWithDropout,
+    "bn-cnn": BatchNormCNN,
+    "res-cnn": ResidualCNN,
+    "mlp": MLP,
+}
 
 
 def build(name: str, *, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

@@ -1,6 +1,6 @@
 """Policies: which sites of a network drop which units at which rate, and their grammar.
 
-policy = none | model | item,item,...        item = site[@place]=[kind:]rate
+policy = none | model | item,item,...        item = site[@place]=[kind:]rate[/argument]
 site   = role | role[i] (the i-th in execution order) | a glob on module paths
 """
 
@@ -11,24 +11,26 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from dropkit.errors import DropkitError, unknown
-from dropkit.layers.channels import Dropout2d
+from dropkit.layers.base import DropLayer
+from dropkit.layers.paths import Residual
 from dropkit.layers.units import Dropout
+from dropkit.models.kinds import KINDS, Kind
 from dropkit.models.sites import HasSites, Site, attach
 
-ROLES = ("input", "conv", "fc", "head")
-KINDS: dict[str, type[nn.Module]] = {"unit": Dropout, "channel": Dropout2d}
-_GRAMMAR = "write none, model, or items such as fc=0.5 or conv[0]=channel:0.1, separated by commas"
-_ITEM = re.compile(r"(?P<site>[^@=]+)(@(?P<place>[^=]*))?=((?P<kind>[^:]*):)?(?P<rate>.+)")
+ROLES = ("input", "conv", "fc", "head", "path")
+_GRAMMAR = "write none, model, or items such as fc=0.5 or conv[0]=dropblock:0.1/7, separated by commas"
+_ITEM = re.compile(r"(?P<site>[^@=]+)(@(?P<place>[^=]*))?=((?P<kind>[^:]*):)?(?P<rate>[^/]+)(/(?P<argument>.*))?")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One entry of a policy: `site@place=kind:rate`."""
+    """One entry of a policy: `site@place=kind:rate/argument`."""
 
     site: str
     rate: float
     kind: str = "unit"
     place: str | None = None
+    argument: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Policy:
 
         Example:
             >>> Policy.parse("conv=channel:0.1,fc=0.5").items  # doctest: +ELLIPSIS
-            (Item(site='conv', rate=0.1, kind='channel', place=None), Item(site='fc', ...))
+            (Item(site='conv', rate=0.1, kind='channel', place=None, argument=None), Item(site='fc', ...))
         """
         text = text.strip()
         if text in ("none", "model"):
@@ -66,12 +68,31 @@ def _parse_item(part: str, text: str) -> Item:
     match = _ITEM.fullmatch(part)
     if match is None:
         raise DropkitError(f"policy {text!r}: {part!r} is not of the form site=rate. To mend it, {_GRAMMAR}")
-    kind = match["kind"] if match["kind"] is not None else "unit"
+    site = match["site"].strip()
+    kind = match["kind"].strip() if match["kind"] is not None else "sample" if _role(site) == "path" else "unit"
     if kind not in KINDS:
         raise unknown(f"kind of dropout in policy {text!r}:", kind, KINDS)
     if match["place"] not in (None, "act"):
         raise unknown(f"place in policy {text!r}:", match["place"], ["act"])
-    return Item(match["site"].strip(), _parse_rate(match["rate"], text), kind, match["place"])
+    rate = _parse_rate(match["rate"], text)
+    if rate == KINDS[kind].most:
+        raise DropkitError(f"policy {text!r}: the rate of kind {kind} has to be below {rate:g}")
+    return Item(site, rate, kind, match["place"], _parse_argument(match["argument"], kind, text))
+
+
+def _role(site: str) -> str:
+    return site.partition("[")[0]
+
+
+def _parse_argument(given: str | None, kind: str, text: str) -> int | None:
+    meaning = KINDS[kind].argument
+    if given is None:
+        return None
+    if meaning is None:
+        raise DropkitError(f"policy {text!r}: kind {kind} takes no number after its rate, but got /{given}")
+    if not (given.isascii() and given.isdigit()) or int(given) < 1:
+        raise DropkitError(f"policy {text!r}: the number after the rate is {meaning}, 1 or more, but got {given!r}")
+    return int(given)
 
 
 def _parse_rate(given: str, text: str) -> float:
@@ -108,21 +129,25 @@ def apply_policy(model: nn.Module, policy: Policy) -> None:
         raise DropkitError(f"a policy needs a network that lists its dropout sites; {type(model).__name__} does not")
     sites = model.dropout_sites()
     chosen = {place: entry for item in policy.items for place, entry in _places(item, sites, policy.text)}
-    layers = {path: KINDS[item.kind](item.rate) for path, (_, item) in chosen.items()}
+    layers = {
+        path: KINDS[item.kind].make(model, site, item.rate, item.argument) for path, (site, item) in chosen.items()
+    }
     for site in sites:
         if site.own and site.path not in chosen:
-            _replace(model, site.path, Dropout(0.0))
-    for path, (site, _) in chosen.items():
-        if site.own:
-            _replace(model, path, layers[path])
+            _set_own(model, site.path, Dropout(0.0))
+    for path, (site, item) in chosen.items():
+        if KINDS[item.kind].weights:
+            model.set_submodule(path, layers[path])
+        elif site.own:
+            _set_own(model, path, layers[path])
         else:
             attach(model.get_submodule(path), layers[path], at_input=site.at_input)
 
 
-def _replace(model: nn.Module, path: str, layer: nn.Module) -> None:
-    """Put `layer` where the network's own dropout layer of the same family is, or set that layer's rate."""
+def _set_own(model: nn.Module, path: str, layer: DropLayer) -> None:
+    """Set the rate of the network's own dropout layer, or put another kind of layer there."""
     own = model.get_submodule(path)
-    if type(own) is type(layer):
+    if isinstance(own, Residual) or type(own) is type(layer) is Dropout:
         own.p = layer.p
     else:
         model.set_submodule(path, layer)
@@ -134,16 +159,36 @@ def _places(item: Item, sites: list[Site], text: str) -> list[tuple[str, tuple[S
     if not matched:
         raise unknown(f"site in policy {text!r}:", item.site, _known_names(sites))
     places = []
+    kind = KINDS[item.kind]
     for site in matched:
-        if item.kind == "channel" and not site.spatial:
-            raise DropkitError(
-                f"policy {text!r}: kind 'channel' drops whole feature maps, but {site.name} has none: use kind unit"
-            )
-        if item.place == "act" and site.act_path is None:
-            raise DropkitError(f"policy {text!r}: only conv sites have the place @act, {site.name} has not")
-        path = site.act_path if item.place == "act" and site.act_path is not None else site.path
+        _require(kind, item, site, text)
+        if kind.weights and site.made_by is not None:
+            path = site.made_by
+        elif item.place == "act" and site.act_path is not None:
+            path = site.act_path
+        else:
+            path = site.path
         places.append((path, (site, item)))
     return places
+
+
+def _require(kind: Kind, item: Item, site: Site, text: str) -> None:
+    """Raise if a kind of dropout cannot act at a site."""
+    start = f"policy {text!r}: kind {item.kind!r} "
+    if kind.maps and not site.spatial:
+        raise DropkitError(f"{start}drops {kind.drops}, but {site.name} has none: use kind unit")
+    if kind.weights and site.made_by is None:
+        raise DropkitError(f"{start}drops weights, but no layer of the network makes the {site.name}: use another kind")
+    if kind.learned and site.read_by is None:
+        raise DropkitError(f"{start}learns the rate of a hidden activation, and {site.name} is none: use another kind")
+    if kind.path != (site.role == "path"):
+        raise DropkitError(
+            f"{start}acts on {'residual branches alone' if kind.path else 'no residual branch'}, but {site.name} is "
+            f"{'none' if kind.path else 'one: use kind sample'}"
+        )
+    if item.place == "act" and (site.act_path is None or kind.weights):
+        reason = "it acts on weights" if kind.weights else f"{site.name} has not"
+        raise DropkitError(f"policy {text!r}: only conv sites have the place @act, {reason}")
 
 
 def _names(given: str, site: Site, sites: list[Site]) -> bool:

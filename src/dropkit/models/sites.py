@@ -15,13 +15,15 @@ class Site:
     """Where dropout can act: the output (or the input) of the module at `path`.
 
     Attributes:
-        role: `input`, `conv`, `fc` or `head`.
+        role: `input`, `conv`, `fc`, `head` or `path`.
         index: the i-th site of its role, in execution order, from 0.
         path: path of the host module, or of the network's own dropout layer.
         own: True when the module at `path` is a dropout layer that the network has had from the start.
         at_input: True when the layer acts on what the host reads, not on what it returns.
         spatial: True when the activation has channels and space, so that whole channels can be dropped.
         act_path: path of the stage's activation, the place that `@act` names; None when the stage has none.
+        made_by: path of the layer whose weights make the activation; None for the network's input.
+        read_by: path of the layer whose weights read it.
     """
 
     role: str
@@ -31,11 +33,13 @@ class Site:
     at_input: bool = False
     spatial: bool = False
     act_path: str | None = None
+    made_by: str | None = None
+    read_by: str | None = None
 
     @property
     def name(self) -> str:
         """The site as a policy writes it: `conv[1]`; roles that occur once have no index."""
-        return f"{self.role}[{self.index}]" if self.role in ("conv", "fc") else self.role
+        return f"{self.role}[{self.index}]" if self.role in ("conv", "fc", "path") else self.role
 
 
 @runtime_checkable

@@ -94,6 +94,12 @@ class TrainOptions:
     weight_decay: Number = 0.0
     """L2 penalty (adam, sgd) or decoupled weight decay (adamw)."""
 
+    max_norm: MaybeNumber = None
+    """Greatest L2 norm of a unit's incoming weights; after a step, longer ones are scaled down (default: no limit)."""
+
+    schedule: Annotated[str, arg(metavar="SCHEDULE")] = "constant"
+    """Dropout rate over the --epochs: constant, linear, linear:UNTIL, early:UNTIL, late:START or curriculum:GAMMA."""
+
     max_train: MaybeCount = None
     """Train on a stratified subset of N pictures (default: on all)."""
 
@@ -132,6 +138,7 @@ class TrainOptions:
         require_number("lr", self.lr, low=0.0, low_allowed=False)
         require_number("weight_decay", self.weight_decay, low=0.0)
         require_number("momentum", self.momentum, low=0.0, high=1.0)
+        require_number("max_norm", self.max_norm, low=0.0, low_allowed=False)
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise unknown(name, str(getattr(self, name)), allowed)
@@ -140,6 +147,7 @@ class TrainOptions:
             object.__setattr__(self, "augment", name_of("augment", augment))
         for name in ("image_size", "augment", "group"):
             self._check_text(name)
+        self._check_schedule()
         if self.epochs is not None and self.max_epochs < self.epochs:
             object.__setattr__(self, "max_epochs", self.epochs)
 
@@ -150,6 +158,19 @@ class TrainOptions:
             object.__setattr__(self, name, value := str(value))
         if value is not None and (not isinstance(value, str) or not value.strip()):
             raise DropkitError(f"{name} must be a text, or left out, but got {value!r}")
+
+    def _check_schedule(self) -> None:
+        """Refuse what is no schedule, and one whose end is not known beforehand."""
+        if self.schedule == "constant":
+            return
+        from dropkit.layers.schedule import parse  # here: the command's help needs no torch
+
+        parse(self.schedule)
+        if self.epochs is None:
+            raise DropkitError(
+                f"schedule {self.schedule!r} follows the progress of a training whose length is known beforehand: "
+                f"give the number of epochs too (--epochs N)"
+            )
 
     @property
     def learning_rate(self) -> float:

@@ -15,6 +15,9 @@ from dropkit.data.pictures import Pictures
 from dropkit.data.split import Split
 from dropkit.errors import DropkitError, unknown
 from dropkit.layers.keyed import keyed
+from dropkit.layers.learned import ConcreteDropout, concrete_loss, learned_rates
+from dropkit.layers.schedule import Scheduled, parse
+from dropkit.models.max_norm import max_norm
 from dropkit.models.networks import build
 from dropkit.models.policy import Policy, apply_policy
 from dropkit.runs.augment import DEFAULT_OF_FOLDERS, Augmentation
@@ -71,6 +74,8 @@ class Fit:
         self.dtype = pick_precision(config.precision, self.device)
         model = build_model(config, pictures.shape, pictures.classes).to(self.device)
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.scheduled = Scheduled(self.model, parse(config.schedule))
+        self.learns_rates = bool(learned_rates(self.model))
         self.optimizer = _optimizer(config, self.model)
         augmentation = Augmentation.parse(augmentation_of(config, pictures), config.seed)
         self.data = Batches(pictures, split, self.device, augmentation)
@@ -98,7 +103,7 @@ class Fit:
             progress.best_val_loss, progress.best_epoch = val_loss, progress.epoch
             self.best = clone_state(self.model)
         progress.seconds += time.perf_counter() - began
-        row = {
+        row: dict[str, Any] = {
             "epoch": progress.epoch,
             "step": progress.step,
             "train_loss": train_loss,
@@ -108,6 +113,8 @@ class Fit:
             "images_per_second": seen / trained,
             "seconds": progress.seconds,
         }
+        if self.learns_rates:
+            row["learned_rates"] = learned_rates(self.model)
         progress.rows.append(row)
         return row
 
@@ -133,14 +140,19 @@ class Fit:
 
     def train_step(self, x: Tensor, y: Tensor) -> Tensor:
         """Make one step on pictures x [n, C, H, W] and labels y [n]; return the loss, detached."""
+        self.scheduled.apply(self._done())
         # The block encloses forward and backward: a recomputation in backward needs the same masks.
         with keyed(self.model, seed=self.config.seed, step=self.progress.step):
             with self._precision():
                 logits = self.model(x)
             loss = F.cross_entropy(logits.float(), y, self.class_weights)
+            if self.learns_rates:
+                loss = loss + concrete_loss(self.model, len(self.data.train))
             self.optimizer.zero_grad()
             loss.backward()
         self.optimizer.step()
+        if self.config.max_norm is not None:
+            max_norm(self.model, self.config.max_norm)
         return loss.detach()
 
     def predict(self, indices: Tensor, *, exact: bool = False) -> Tensor:
@@ -173,6 +185,11 @@ class Fit:
             return False
         return progress.epoch - progress.best_epoch >= config.patience
 
+    def _done(self) -> float:
+        """Return the share of the training's steps that have been made; steps beyond the last count as its end."""
+        steps = self.config.epoch_limit * self.data.steps(self.config.batch_size)
+        return min(self.progress.step / steps, 1.0)
+
     def _precision(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
@@ -197,9 +214,16 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> optim.Optimizer:
     fused = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in model.parameters())
     if config.optimizer == "sgd":
         nesterov = config.momentum > 0
-        return optim.SGD(model.parameters(), rate, config.momentum, 0, decay, nesterov, fused=fused)
+        return optim.SGD(_groups(model), rate, config.momentum, 0, decay, nesterov, fused=fused)
     family = optim.Adam if config.optimizer == "adam" else optim.AdamW
-    return family(model.parameters(), rate, weight_decay=decay, fused=fused)
+    return family(_groups(model), rate, weight_decay=decay, fused=fused)
+
+
+def _groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Return the parameters in groups: weight decay on the logit of a learned rate would draw it to 1/2."""
+    logits = [module.p_logit for module in model.modules() if isinstance(module, ConcreteDropout)]
+    weights = [parameter for parameter in model.parameters() if all(parameter is not logit for logit in logits)]
+    return [{"params": weights}, *([{"params": logits, "weight_decay": 0.0}] if logits else [])]
 
 
 def _require_finite(losses: list[Tensor], last_step: int) -> None:

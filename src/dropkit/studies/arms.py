@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, get_args, get_type_hints
 
 from dropkit.errors import DropkitError, unknown
+from dropkit.layers.schedule import parse as parse_schedule
 from dropkit.models.policy import Policy
 from dropkit.runs.config import HOW_FIELDS, TrainConfig, default_fields
 
@@ -17,6 +18,8 @@ FIELDS = (
     "lr",
     "momentum",
     "weight_decay",
+    "max_norm",
+    "schedule",
     "batch_size",
     "epochs",
     "patience",
@@ -81,8 +84,14 @@ def arm_config(shared: TrainConfig, text: str) -> TrainConfig:
 
 
 def varied_fields(configs: Sequence[TrainConfig]) -> list[str]:
-    """Return the fields, beside the dropout, in which the trainings differ."""
-    return [name for name in FIELDS if any(getattr(c, name) != getattr(configs[0], name) for c in configs)]
+    """Return the fields, beside the dropout, in which the trainings differ.
+
+    A schedule goes with the epochs that it needs: where they differ, each training names its own.
+    """
+    varied = {name for name in FIELDS if any(getattr(c, name) != getattr(configs[0], name) for c in configs)}
+    if "epochs" in varied and configs[0].schedule != default_fields()["schedule"]:
+        varied.add("schedule")
+    return [name for name in FIELDS if name in varied]
 
 
 def arm_names(configs: Sequence[TrainConfig]) -> list[str]:
@@ -160,6 +169,7 @@ def _effective_fields(config: TrainConfig) -> dict[str, Any]:
     """Return what may vary, with the default in fields that have no effect in this training."""
     unused = ["momentum"] if config.optimizer != "sgd" else []
     unused += ["patience", "min_steps", "max_epochs"] if config.epochs is not None else []
+    unused += ["schedule"] if config.dropout.strip() == "none" else []
     defaults = default_fields()
     return {name: defaults[name] if name in unused else getattr(config, name) for name in FIELDS}
 
@@ -168,4 +178,5 @@ def _meaning(config: TrainConfig) -> tuple[Any, ...]:
     """Return what two spellings of one training have in common, as fc=0.5 and fc=.5, or lr=0.001 and Adam's default."""
     policy = Policy.parse(config.dropout)
     told = {**_effective_fields(config), "lr": config.learning_rate}
+    told["schedule"] = parse_schedule(told["schedule"])
     return policy.untouched, policy.items, *told.values()

@@ -7,7 +7,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from dropkit.errors import DropkitError
-from dropkit.models.policy import KINDS, Policy
+from dropkit.models.kinds import KINDS
+from dropkit.models.policy import Policy
 from dropkit.runs.details import shared_pictures
 from dropkit.runs.intervals import mean_p_value
 from dropkit.runs.run import Run

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from dropkit.masks import kernels
+from dropkit.masks.block_rate import Sizes, clipped
 from dropkit.masks.words import MASK64, Draw
 
 NAMES = ("libdropkit_cpu.so", "libdropkit_cpu.dylib", "dropkit_cpu.dll")
-ABI = 1
+ABI = 2
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 LARGE = 32 << 20  # bytes of memory that an allocator takes from the system for one tensor alone, and gives back with it
 REFERENCE_ONLY = "DROPKIT_REFERENCE"  # environment variable: set to 1, no kernel is used
@@ -51,6 +52,18 @@ class Layout(Structure):
     _fields_ = (("samples", c_int64), ("channels", c_int64), ("pixels", c_int64), ("channels_last", c_int))
 
 
+class Blocks(Structure):
+    """Blocks of a map, as the library takes them: along planes, rows and columns."""
+
+    _fields_ = (("sizes", c_int64 * 3), ("widths", c_int64 * 3), ("shared", c_int))
+
+    @classmethod
+    def of(cls, sizes: Sizes, block: Sizes, shared: bool) -> "Blocks":
+        """Return the blocks of a map that has one to three axes."""
+        ahead = (1,) * (3 - len(sizes))
+        return cls((c_int64 * 3)(*ahead, *sizes), (c_int64 * 3)(*ahead, *clipped(sizes, block)), shared)
+
+
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "dropkit_units": (c_void_p, c_void_p, POINTER(Layout), POINTER(Mask), c_double, c_int, c_int, c_int),
     "dropkit_channels": (c_void_p, c_void_p, POINTER(Layout), POINTER(Mask), c_double, c_int, c_int),
@@ -58,7 +71,9 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "dropkit_keep": (c_void_p, c_int64, POINTER(Mask), c_int),
     "dropkit_huge_pages": (c_void_p, c_int64),
     "dropkit_relu_backward": (c_void_p, c_void_p, c_void_p, c_int64, c_double, c_int, c_int),
+    "dropkit_blocks": (c_void_p, c_void_p, POINTER(Layout), POINTER(Blocks), POINTER(Mask), c_int, c_int),
 }
+_RESULTS = {"dropkit_blocks": c_int}
 
 
 @cache
@@ -92,7 +107,7 @@ def _load(path: Path | None) -> ctypes.CDLL:
     loaded.dropkit_use.argtypes = [ctypes.c_char_p]
     for name, types in _SIGNATURES.items():
         function = getattr(loaded, name)
-        function.argtypes, function.restype = types, None
+        function.argtypes, function.restype = types, _RESULTS.get(name)
     return loaded
 
 
@@ -175,6 +190,21 @@ def relu_backward(dy: Tensor, y: Tensor, dx: Tensor, scale: float) -> None:
     _library().dropkit_relu_backward(
         dy.data_ptr(), y.data_ptr(), dx.data_ptr(), y.numel(), scale, DTYPES[y.dtype], torch.get_num_threads()
     )
+
+
+def blocks(x: Tensor, out: Tensor, layout: Layout, shape: Blocks, mask: Mask) -> None:
+    """Write x without the blocks that begin at the mask's dropped units into out, each sample scaled."""
+    failed = _library().dropkit_blocks(
+        x.data_ptr(),
+        out.data_ptr(),
+        byref(layout),
+        byref(shape),
+        byref(mask),
+        DTYPES[x.dtype],
+        torch.get_num_threads(),
+    )
+    if failed:
+        raise MemoryError(f"there is no memory for the masks of {tuple(x.shape)}")
 
 
 def _library() -> ctypes.CDLL:

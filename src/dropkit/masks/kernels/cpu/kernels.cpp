@@ -4,6 +4,7 @@
 #include "kernels.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #if defined(DROPKIT_ISA_AVX512) || defined(DROPKIT_ISA_AVX2)
 #include <immintrin.h>
@@ -392,12 +393,16 @@ void relu_backward(const void* dy, const void* y, void* dx, int64_t n, double sc
     }
 }
 
+// ---------------------------------------------------------------- blocks
+
+#include "blocks.inc"
+
 }  // namespace
 
 #if defined(DROPKIT_ISA_AVX512)
-const Kernels dropkit_avx512 = {"avx512", units, channels, gaussian, keep, relu_backward};
+const Kernels dropkit_avx512 = {"avx512", units, channels, gaussian, keep, relu_backward, blocks};
 #elif defined(DROPKIT_ISA_AVX2)
-const Kernels dropkit_avx2 = {"avx2", units, channels, gaussian, keep, relu_backward};
+const Kernels dropkit_avx2 = {"avx2", units, channels, gaussian, keep, relu_backward, blocks};
 #else
-const Kernels dropkit_portable = {"portable", units, channels, gaussian, keep, relu_backward};
+const Kernels dropkit_portable = {"portable", units, channels, gaussian, keep, relu_backward, blocks};
 #endif

@@ -27,6 +27,13 @@ struct Layout {
     int channels_last;
 };
 
+// Blocks of an activation's maps, of planes, rows and columns: a map of fewer axes has 1 for the first ones.
+struct Blocks {
+    int64_t sizes[3];   // of the map
+    int64_t widths[3];  // of a block, no larger than the map
+    int shared;         // whether all channels of a sample have the same mask
+};
+
 struct Kernels {
     const char* name;
     // y = kept ? scale * x (or scale * max(x, 0)) : 0, unit by unit; x may be y
@@ -40,6 +47,8 @@ struct Kernels {
     void (*keep)(uint8_t* out, int64_t n, Mask mask, int threads);
     // dx = y > 0 ? scale * dy : 0, for y = scale * max(x, 0) or 0
     void (*relu_backward)(const void* dy, const void* y, void* dx, int64_t n, double scale, int dtype, int threads);
+    // y = kept ? scale * x : 0, where a block is dropped for each of the mask's units that is; scale = a sample's units / kept
+    int (*blocks)(const void* x, void* y, Layout layout, Blocks shape, Mask mask, int dtype, int threads);
 };
 
 extern const Kernels dropkit_portable;

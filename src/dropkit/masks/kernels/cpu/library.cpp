@@ -32,7 +32,7 @@ const Kernels* current = best();
 
 }  // namespace
 
-EXPORT int dropkit_abi() { return 1; }
+EXPORT int dropkit_abi() { return 2; }
 
 EXPORT const char* dropkit_isa() { return current->name; }
 
@@ -89,4 +89,10 @@ EXPORT void dropkit_huge_pages(void* start, int64_t bytes) {
     (void)start;
     (void)bytes;
 #endif
+}
+
+// Returns 0, or 1 where there was no memory for the masks.
+EXPORT int dropkit_blocks(const void* x, void* y, const Layout* layout, const Blocks* shape, const Mask* mask, int dtype,
+                          int threads) {
+    return current->blocks(x, y, *layout, *shape, *mask, dtype, threads);
 }

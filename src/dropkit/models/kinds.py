@@ -1,0 +1,84 @@
+"""The kinds of dropout that a policy can name, and where each can act."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from dropkit.layers.alpha import AlphaDropout
+from dropkit.layers.base import DropLayer
+from dropkit.layers.blocks import DropBlock2d
+from dropkit.layers.channels import Dropout2d
+from dropkit.layers.gaussian import GaussianDropout
+from dropkit.layers.learned import ConcreteDropout, ConcreteDropout2d
+from dropkit.layers.paths import DropPath
+from dropkit.layers.units import Dropout
+from dropkit.layers.weights import DropConnect
+from dropkit.models.sites import Site
+
+BLOCK_SIZE = 7  # Ghiasi et al., NeurIPS 2018, section 4.1
+
+Make = Callable[[nn.Module, Site, float, int | None], DropLayer]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of dropout.
+
+    Attributes:
+        drops: what a unit is, for messages.
+        make: builds the layer, from the network, the site, the rate and the argument.
+        maps: it needs feature maps to act on.
+        weights: it takes the place of the layer that makes the site's activation, whose weights it drops.
+        learned: its rate is learned, from the weights of the layer that reads the activation.
+        path: it acts on residual branches, and nothing else does.
+        argument: what the number after the rate means; None where there is none.
+        most: the largest rate, exclusive; None for 1 included.
+    """
+
+    drops: str
+    make: Make
+    maps: bool = False
+    weights: bool = False
+    learned: bool = False
+    path: bool = False
+    argument: str | None = None
+    most: float | None = None
+
+
+def _plain(layer: Callable[[float], DropLayer]) -> Make:
+    return lambda model, site, rate, argument: layer(rate)
+
+
+def _blocks(model: nn.Module, site: Site, rate: float, argument: int | None) -> DropLayer:
+    return DropBlock2d(rate, BLOCK_SIZE if argument is None else argument)
+
+
+def _connect(model: nn.Module, site: Site, rate: float, argument: int | None) -> DropLayer:
+    return DropConnect(_layer(model, site.made_by), rate)
+
+
+def _concrete(model: nn.Module, site: Site, rate: float, argument: int | None) -> DropLayer:
+    reader = _layer(model, site.read_by)
+    if not site.spatial:
+        return ConcreteDropout(rate, layer=reader)
+    # A fully connected layer that reads maps counts pixels as inputs; whole maps are dropped.
+    return ConcreteDropout2d(rate, layer=reader, inputs=_layer(model, site.made_by).out_channels)
+
+
+def _layer(model: nn.Module, path: str | None) -> Any:
+    assert path is not None  # the policy has seen to it
+    return model.get_submodule(path)
+
+
+KINDS: dict[str, Kind] = {
+    "unit": Kind("single units", _plain(Dropout)),
+    "channel": Kind("whole feature maps", _plain(Dropout2d), maps=True),
+    "dropblock": Kind("blocks of feature maps", _blocks, maps=True, argument="the block's side", most=1.0),
+    "gaussian": Kind("nothing, but multiplies units by noise", _plain(GaussianDropout), most=1.0),
+    "alpha": Kind("single units", _plain(AlphaDropout), most=1.0),
+    "concrete": Kind("units at a learned rate", _concrete, learned=True, most=1.0),
+    "connect": Kind("weights", _connect, weights=True),
+    "sample": Kind("residual branches", _plain(DropPath), path=True),
+}
