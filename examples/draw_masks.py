@@ -1,7 +1,7 @@
 """What each layer does to a real activation: the pictures of docs/layers.
 
-The activation is that of a convolution stage with learned filters, and anybody can compute it again: a piece of a
-photograph that scikit-learn carries is convolved with the first principal components of its own 7 x 7 patches, and
+The activation is that of a convolution stage with learned filters, and anybody can compute it again: pieces of the two
+photographs that scikit-learn carries are convolved with the first principal components of their own 7 x 7 patches, and
 rectified. The masks are keyed, so the pictures come out the same each time. Dropped is orange, all else is grey.
 
 Run it: python examples/draw_masks.py FOLDER    (needs Pillow 10.1 or newer)

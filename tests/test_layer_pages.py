@@ -143,7 +143,7 @@ def test_policies_fit_their_networks():
     for model, text in policies:
         if text is not None:
             policy = Policy.parse(text)
-            apply_policy(build(model, (1, 28, 28), 10), policy)
+            apply_policy(build(model, input_shape=(1, 28, 28), num_classes=10), policy)
             kinds |= {item.kind for item in policy.items}
     assert kinds == {"unit", "channel", "gaussian", "alpha", "dropblock", "sample", "connect", "concrete"}
 

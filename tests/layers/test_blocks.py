@@ -6,6 +6,7 @@ import torch._dynamo.testing
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import dropkit
 from dropkit.errors import DropkitError
 from dropkit.layers.blocks import DropBlock1d, DropBlock2d, DropBlock3d
 from dropkit.layers.keyed import keyed
@@ -312,3 +313,29 @@ def test_other_ranks_and_types_are_refused(axes):
         layer([1.0])
     with pytest.raises(RuntimeError, match="result type Float can't be cast"):
         layer(torch.ones((2,) * (axes + 2), dtype=torch.int64))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_functional_forms_are_the_layers(axes, shared):
+    function = getattr(dropkit.functional, f"drop_block{axes}d")
+    layer = getattr(dropkit, f"DropBlock{axes}d")(0.3, 2, shared=shared)
+    x = torch.randn(3, 5, *(7, 4, 6)[:axes])
+    for given in (x, x[0]):
+        torch.manual_seed(5)
+        expected = layer(given)
+        torch.manual_seed(5)
+        assert torch.equal(function(given, 0.3, 2, shared=shared), expected)
+        torch.manual_seed(5)
+        written = given.clone()
+        assert function(written, 0.3, 2, inplace=True, shared=shared) is written
+        assert torch.equal(written, expected)
+    assert function(x, 0.3, 2, training=False) is x
+    assert function(x, 0.0, 2) is x
+    assert torch.equal(function(x, 1.0, 2), torch.zeros_like(x))
+    with pytest.raises(dropkit.DropkitError, match=f"block_size of drop_block{axes}d is an integer of 1 or more"):
+        function(x, 0.3, 0)
+    with pytest.raises(dropkit.DropkitError, match=f"drop_block{axes}d takes "):
+        function(torch.ones(3), 0.3, 2)
+    with pytest.raises(ValueError, match="dropout probability has to be between 0 and 1, but got 1.5"):
+        function(x, 1.5, 2)

@@ -3,17 +3,18 @@
 from torch import Tensor
 
 from dropkit.errors import DropkitError
-from dropkit.layers.base import DropLayer, check_input
-from dropkit.masks import ops
+from dropkit.layers.base import DropLayer, check_input, check_p
+from dropkit.masks import ops, rate_with_words
 from dropkit.masks.selection import check_fraction, zeros
 
 BlockSize = int | tuple[int, ...]
+_BITS = 32  # blocks begin rarely
 
 
 class _BlockLayer(DropLayer):
     """What the three layers share but for the number of axes of a map."""
 
-    bits = 32  # blocks begin rarely
+    bits = _BITS
     axes: int
 
     def __init__(self, p: float = 0.1, block_size: BlockSize = 7, inplace: bool = False, shared: bool = False) -> None:
@@ -28,36 +29,17 @@ class _BlockLayer(DropLayer):
 
     @block_size.setter
     def block_size(self, size: BlockSize) -> None:
-        block = size if isinstance(size, tuple) else (size,) * self.axes
-        if len(block) != self.axes or not all(type(width) is int and width >= 1 for width in block):
-            allowed = "an integer of 1 or more" + ("" if self.axes == 1 else f", or a tuple of {self.axes} of them")
-            raise DropkitError(f"block_size of {type(self).__name__} is {allowed}, but got {size!r}")
-        self._block_size, self._block = size, block
+        self._block_size, self._block = size, _along_each(size, self.axes, type(self).__name__)
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the input without the dropped blocks in training, the input itself in eval."""
-        check_input(input, type(self).__name__)
-        batched = self._batched(input)
+        batched = _batched(input, self.axes, type(self).__name__)
         if not self.training or self._drops_none or input.numel() == 0:
             return input
         check_fraction(input)
         if self._drops_all:
             return zeros(input, self.inplace)
-        x = input if batched else input.unsqueeze(0)
-        rate = ops.block_rate(x, self._rate, self._block)
-        y = ops.drop_blocks(x, self.mask_key(), rate, self._block, self.shared)
-        if not batched:
-            y = y.squeeze(0)
-        return input.copy_(y) if self.inplace else y
-
-    def _batched(self, x: Tensor) -> bool:
-        """Whether dimension 0 is samples; refuses other ranks than those with and without it."""
-        if x.dim() not in (self.axes + 1, self.axes + 2):
-            axes = ", ".join("DHW"[-self.axes :] if self.axes > 1 else "L")
-            raise DropkitError(
-                f"{type(self).__name__} takes (N, C, {axes}) or (C, {axes}), but got an input of shape {tuple(x.shape)}"
-            )
-        return x.dim() == self.axes + 2
+        return _drop(input, batched, self.mask_key(), self._rate, self._block, self.shared, self.inplace)
 
     def extra_repr(self) -> str:
         """Return what the layer's repr shows."""
@@ -127,3 +109,99 @@ class DropBlock3d(_BlockLayer):
     """
 
     axes = 3
+
+
+def drop_block1d(
+    input: Tensor,
+    p: float = 0.1,
+    block_size: BlockSize = 7,
+    training: bool = True,
+    inplace: bool = False,
+    shared: bool = False,
+) -> Tensor:
+    """Drop blocks of neighbouring positions of (N, C, L) or (C, L); see `DropBlock1d`.
+
+    >>> import torch
+    >>> drop_block1d(torch.ones(2, 3, 31), 0.1, 5).shape
+    torch.Size([2, 3, 31])
+    """
+    return _functional(input, 1, p, block_size, training, inplace, shared)
+
+
+def drop_block2d(
+    input: Tensor,
+    p: float = 0.1,
+    block_size: BlockSize = 7,
+    training: bool = True,
+    inplace: bool = False,
+    shared: bool = False,
+) -> Tensor:
+    """Drop blocks of the maps of (N, C, H, W) or (C, H, W); see `DropBlock2d`.
+
+    >>> import torch
+    >>> drop_block2d(torch.ones(2, 3, 14, 14), 0.1, 5).shape
+    torch.Size([2, 3, 14, 14])
+    """
+    return _functional(input, 2, p, block_size, training, inplace, shared)
+
+
+def drop_block3d(
+    input: Tensor,
+    p: float = 0.1,
+    block_size: BlockSize = 7,
+    training: bool = True,
+    inplace: bool = False,
+    shared: bool = False,
+) -> Tensor:
+    """Drop blocks of the volumes of (N, C, D, H, W) or (C, D, H, W); see `DropBlock3d`.
+
+    >>> import torch
+    >>> drop_block3d(torch.ones(2, 3, 5, 7, 11), 0.1, 3).shape
+    torch.Size([2, 3, 5, 7, 11])
+    """
+    return _functional(input, 3, p, block_size, training, inplace, shared)
+
+
+def _functional(
+    x: Tensor, axes: int, p: float, block_size: BlockSize, training: bool, inplace: bool, shared: bool
+) -> Tensor:
+    p, name = check_p(p), f"drop_block{axes}d"
+    block, batched = _along_each(block_size, axes, name), _batched(x, axes, name)
+    if not training or p == 0 or x.numel() == 0:
+        return x
+    check_fraction(x)
+    rate, words = rate_with_words(p, _BITS)
+    if rate.drops_all:
+        return zeros(x, inplace)
+    return _drop(x, batched, None, words, block, shared, inplace)
+
+
+def _drop(
+    x: Tensor, batched: bool, key: Tensor | None, rate: Tensor, block: tuple[int, ...], shared: bool, inplace: bool
+) -> Tensor:
+    """Drop blocks of x: (samples, channels, ...) if batched, else (channels, ...) of one sample."""
+    samples = x if batched else x.unsqueeze(0)
+    y = ops.drop_blocks(samples, key, ops.block_rate(samples, rate, block), block, shared)
+    if not batched:
+        y = y.squeeze(0)
+    return x.copy_(y) if inplace else y
+
+
+def _along_each(size: BlockSize, axes: int, name: str) -> tuple[int, ...]:
+    """Return the block's size along each axis."""
+    block = size if isinstance(size, tuple) else (size,) * axes
+    if len(block) != axes or not all(type(width) is int and width >= 1 for width in block):
+        allowed = "an integer of 1 or more" + ("" if axes == 1 else f", or a tuple of {axes} of them")
+        raise DropkitError(f"block_size of {name} is {allowed}, but got {size!r}")
+    return block
+
+
+def _batched(x: Tensor, axes: int, name: str) -> bool:
+    """Whether dimension 0 is samples; refuses other ranks than those with and without it."""
+    check_input(x, name)
+    if x.dim() not in (axes + 1, axes + 2):
+        places = ", ".join("DHW"[-axes:] if axes > 1 else "L")
+        raise DropkitError(
+            f"{name} takes (N, C, {places}) or (C, {places}), but got an input of shape {tuple(x.shape)}"
+        )
+    return x.dim() == axes + 2
