@@ -13,9 +13,12 @@ def each(operator: Any) -> Callable[..., tuple[Tensor, int]]:
     An example's units are numbered from its own first one: batching must not change its mask.
     """
 
-    def rule(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
+    def rule(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Tensor, int]:
         def of(example: int) -> list[Any]:
-            return [a if dim is None else a.select(dim, example) for a, dim in zip(arguments, in_dims, strict=True)]
+            # Of a list of numbers torch tells a dimension, None, for each.
+            return [
+                a.select(dim, example) if type(dim) is int else a for a, dim in zip(arguments, in_dims, strict=True)
+            ]
 
         return torch.stack([operator(*of(example)) for example in range(info.batch_size)]), 0
 

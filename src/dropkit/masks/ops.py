@@ -134,16 +134,6 @@ def _by(function: Any, *first: Any) -> Callable[..., Tensor]:
     return differentiable
 
 
-def _each(operator: Any) -> Callable[..., tuple[Tensor, int]]:
-    """Return the operator's vmap rule; of a list that is an argument torch tells a dimension for each number."""
-    rule = batching.each(operator)
-
-    def of_tensors(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Tensor, int]:
-        return rule(info, tuple(None if isinstance(dim, list) else dim for dim in in_dims), *arguments)
-
-    return of_tensors
-
-
 def _register(
     name: str,
     compute: Callable[..., Tensor],
@@ -160,7 +150,7 @@ def _register(
         return torch.empty_like(arguments[like], dtype=dtype)
 
     torch.library.register_fake(f"dropkit::{name}", fake, lib=_library)
-    torch.library.register_vmap(f"dropkit::{name}", _each(getattr(_OPS, name)), lib=_library)
+    torch.library.register_vmap(f"dropkit::{name}", batching.each(getattr(_OPS, name)), lib=_library)
 
 
 _register("drop", _drop, _by(Linear, _OPS.drop), 0)

@@ -65,7 +65,7 @@ class TrainOptions:
     """What to do about files that cannot be read as pictures: stop and list them, or go on without them."""
 
     model: Text = "cnn"
-    """Network: cnn (the tutorial's), bn-cnn (with batch-norm), res-cnn (with residual blocks), mlp (fully connected)."""
+    """Network: cnn (the tutorial's), bn-cnn (batch-norm), res-cnn (residual blocks) or mlp (fully connected)."""
 
     epochs: MaybeCount = None
     """Train for exactly N epochs (default: until the validation loss has not improved for --patience epochs)."""
