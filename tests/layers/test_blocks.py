@@ -339,3 +339,15 @@ def test_the_functional_forms_are_the_layers(axes, shared):
         function(torch.ones(3), 0.3, 2)
     with pytest.raises(ValueError, match="dropout probability has to be between 0 and 1, but got 1.5"):
         function(x, 1.5, 2)
+
+
+@pytest.mark.parametrize("size", [[3, 2], torch.tensor([3, 2]).tolist(), (torch.tensor(3), 2)])
+def test_a_block_size_may_be_any_integers(size):
+    layer = DropBlock2d(0.1, size)
+    assert layer(torch.ones(2, 3, 9, 9)).shape == (2, 3, 9, 9)
+
+
+@pytest.mark.parametrize("size", [(), (3,), (3, 0), (3, 2.0), (True, 2), "33", None, -1])
+def test_what_is_no_block_size(size):
+    with pytest.raises(DropkitError, match="block_size of DropBlock2d is an integer of 1 or more, or a tuple of 2"):
+        DropBlock2d(0.1, size)

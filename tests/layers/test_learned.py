@@ -428,13 +428,16 @@ def digits():
     return load_data(TrainConfig(data="digits"))
 
 
-def test_a_step_lowers_cross_entropy_and_concrete_loss_without_decay_of_the_rate(concrete, short, digits):
+def test_a_step_lowers_cross_entropy_and_concrete_loss_without_decay_of_what_the_latter_decays(concrete, short, digits):
     config, data = short(dropout="none", seed=3, weight_decay=0.01, precision="float32"), digits
     fit, hand = fitting.Fit(config, *data), fitting.Fit(config, *data)
     fit.train_epoch(most_steps=2)
-    logits = [parameter for name, parameter in hand.model.named_parameters() if name.endswith("p_logit")]
-    weights = [parameter for name, parameter in hand.model.named_parameters() if not name.endswith("p_logit")]
-    groups = [{"params": weights, "weight_decay": 0.01}, {"params": logits}]
+    readers = {id(module.reader[0].weight) for module in hand.model.modules() if isinstance(module, ConcreteDropout)}
+    free, decayed = [], []
+    for name, parameter in hand.model.named_parameters():
+        (free if name.endswith("p_logit") or id(parameter) in readers else decayed).append(parameter)
+    assert len(free) == 2
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": free}]
     optimizer = torch.optim.Adam(groups, lr=1e-3, fused=True)
     hand.model.train()
     for step, indices in zip(range(2), hand.data.epoch(3, 0, 128), strict=False):

@@ -392,3 +392,12 @@ def test_linear_rates():
             linear_rates(0.5, depth)
     with pytest.raises(ValueError, match="between 0 and 1"):
         linear_rates(1.5, 3)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("samples", [1, 2, 5])
+def test_a_branch_that_would_be_broadcast_is_refused_whatever_the_mask(training, samples):
+    block = Residual(nn.Conv2d(4, 1, 1), 0.5).train(training)
+    for _ in range(10):
+        with pytest.raises(DropkitError, match="shortcut gives .* and the branch .*: give a shortcut that fits"):
+            block(torch.ones(samples, 4, 3, 3))

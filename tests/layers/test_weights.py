@@ -465,3 +465,15 @@ def test_vmap_and_grad(per_sample):
         gradient = torch.func.grad(lambda x: drop(x).sum())(x)
         x.requires_grad_()
         torch.testing.assert_close(gradient, torch.autograd.grad(drop(x).sum(), x)[0])
+
+
+@pytest.mark.parametrize(
+    "register", ["register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"]
+)
+def test_a_layer_with_hooks_is_refused(register):
+    layer = nn.Linear(3, 2)
+    handle = getattr(layer, register)(lambda *given: None)
+    with pytest.raises(DropkitError, match="this Linear has hooks, which would be lost: remove them"):
+        DropConnect(layer, 0.5)
+    handle.remove()
+    DropConnect(layer, 0.5)

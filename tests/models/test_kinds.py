@@ -62,6 +62,21 @@ def test_dropped_weights_leave_the_network_s_own_units_alone():
     assert list(net.state_dict()) == list(network("cnn", "none").state_dict())
 
 
+@pytest.mark.parametrize("policy", ["input=0.2,conv[0]=connect:0.5", "conv[0]=connect:0.5,input=0.2"])
+@pytest.mark.parametrize(("name", "conv"), [("cnn", "conv1"), ("bn-cnn", "stage1.conv"), ("res-cnn", "stage1.conv")])
+def test_an_input_and_the_weights_that_read_it_are_two_places(policy, name, conv):
+    layer = network(name, policy).get_submodule(conv)
+    assert (type(layer), layer.p, layer.site_dropout.p) == (DropConnect, 0.5, 0.2)
+
+
+@pytest.mark.parametrize("policy", ["conv=concrete:0.1,fc=connect:0.5", "fc=connect:0.5,conv=concrete:0.1"])
+def test_a_learned_rate_knows_the_layer_that_drops_its_weights(policy):
+    net = network("cnn", policy)
+    assert net.pool2.site_dropout.reader == (net.fc1, 64)
+    assert type(net.fc1) is DropConnect
+    dropkit.concrete_loss(net, 100).backward()
+
+
 @pytest.mark.parametrize(
     ("name", "policy", "message"),
     [
@@ -75,13 +90,13 @@ def test_dropped_weights_leave_the_network_s_own_units_alone():
         ("cnn", "conv=sample:0.1", r"acts on residual branches alone, but conv\[0\] is none"),
         ("res-cnn", "path=unit:0.1", r"acts on no residual branch, but path\[0\] is one: use kind sample"),
         ("cnn", "path=0.1", "unknown site .*'path'"),
-        ("cnn", "conv@act=connect:0.1", "only conv sites have the place @act, it acts on weights"),
+        ("cnn", "conv@act=connect:0.1", "kind 'connect' drops weights, which have no place @act"),
         ("cnn", "fc=0.5/3", "kind unit takes no number after its rate, but got /3"),
         ("cnn", "conv=dropblock:0.1/0", "the number after the rate is the block's side, 1 or more, but got '0'"),
         ("cnn", "conv=dropblock:0.1/x", "1 or more, but got 'x'"),
         ("cnn", "conv=dropblock:0.1/", "1 or more, but got ''"),
         ("cnn", "fc=gaussian:1", "the rate of kind gaussian has to be below 1"),
-        ("cnn", "fc=concrete:0", "p between 0 and 1"),
+        ("cnn", "fc=concrete:0", "the rate of kind concrete has to be above 0"),
     ],
 )
 def test_what_cannot_be_is_said_and_changes_nothing(name, policy, message):

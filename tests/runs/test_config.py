@@ -48,7 +48,7 @@ def test_unknown_choices_are_named_with_the_nearest():
         TrainConfig(data="digits", dropout=" ")
 
 
-@pytest.mark.parametrize("text", ["erly:0.3", "early", "", None, 3])
+@pytest.mark.parametrize("text", ["erly:0.3", "late", "", None, 3])
 def test_an_unknown_schedule_is_refused(text):
     with pytest.raises(DropkitError, match=f"schedule must be constant, linear, .*but got {text!r}"):
         TrainConfig(data="digits", epochs=3, schedule=text)

@@ -1,5 +1,7 @@
 """DropBlock: dropout of contiguous blocks of feature maps, at exactly the rate asked for."""
 
+from operator import index
+
 from torch import Tensor
 
 from dropkit.errors import DropkitError
@@ -189,8 +191,12 @@ def _drop(
 
 def _along_each(size: BlockSize, axes: int, name: str) -> tuple[int, ...]:
     """Return the block's size along each axis."""
-    block = size if isinstance(size, tuple) else (size,) * axes
-    if len(block) != axes or not all(type(width) is int and width >= 1 for width in block):
+    sizes = tuple(size) if isinstance(size, (tuple, list)) else (size,) * axes
+    try:
+        block = tuple(0 if isinstance(width, bool) else index(width) for width in sizes)
+    except TypeError:
+        block = ()
+    if len(block) != axes or min(block) < 1:
         allowed = "an integer of 1 or more" + ("" if axes == 1 else f", or a tuple of {axes} of them")
         raise DropkitError(f"block_size of {name} is {allowed}, but got {size!r}")
     return block

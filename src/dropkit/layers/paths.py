@@ -118,8 +118,7 @@ class Residual(DropLayer):
         """Return the sum of both ways, with samples of the branch dropped in training."""
         _check(input, "Residual")
         if not self.training or self._drops_none or input.numel() == 0:
-            whole: Tensor = self._beside(input) + self.branch(input)
-            return whole
+            return _sum(self._beside(input), self.branch(input))
         key = self.mask_key()
         if not self._drops_all and self._may_skip(input, key):
             key = ops.as_words(key, input)
@@ -127,7 +126,7 @@ class Residual(DropLayer):
             if 1 < kept.numel() < input.shape[0]:
                 return self._with_some(input, kept)
         beside, y = self._beside(input), self.branch(input)
-        return beside + (zeros(y, False) if self._drops_all else _drop(y, key, self._rate, False))
+        return _sum(beside, zeros(y, False) if self._drops_all else _drop(y, key, self._rate, False))
 
     def _beside(self, x: Tensor) -> Tensor:
         y: Tensor = x if self.shortcut is None else self.shortcut(x)
@@ -151,12 +150,27 @@ class Residual(DropLayer):
         beside = self._beside(x)
         # Indexing keeps the memory format, as index_add_ does: index_select and index_add do not.
         y = scaled(self.branch(x[kept]), Rate.of(self.p, _BITS).scale, False)
+        _require_same(beside.shape, (beside.shape[0], *y.shape[1:]))
         dtype = torch.promote_types(beside.dtype, y.dtype)  # under autocast they differ
         return beside.to(dtype, copy=True).index_add_(0, kept, y.to(dtype))
 
     def extra_repr(self) -> str:
         """Return what the layer's repr shows."""
         return f"p={self.p}"
+
+
+def _sum(beside: Tensor, y: Tensor) -> Tensor:
+    _require_same(beside.shape, y.shape)
+    return beside + y
+
+
+def _require_same(beside: tuple[int, ...], branch: tuple[int, ...]) -> None:
+    """Refuse a branch whose output would be broadcast: with samples left out it cannot be."""
+    if tuple(beside) != tuple(branch):
+        raise DropkitError(
+            f"Residual adds outputs of one shape, but the shortcut gives {tuple(beside)} and the branch "
+            f"{tuple(branch)}: give a shortcut that fits, such as a 1x1 convolution"
+        )
 
 
 def linear_rates(p: float, depth: int) -> list[float]:

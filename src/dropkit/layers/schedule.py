@@ -12,7 +12,7 @@ from dropkit.errors import DropkitError
 from dropkit.layers.base import DropLayer
 from dropkit.layers.learned import ConcreteDropout
 
-_GRAMMAR = "constant, linear, linear:UNTIL, early:UNTIL, late:START, curriculum or curriculum:GAMMA"
+_GRAMMAR = "constant, linear, linear:UNTIL, early, early:UNTIL, late:START, curriculum or curriculum:GAMMA"
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,12 @@ class Curriculum(Schedule):
         return -math.expm1(-self.gamma * progress)
 
 
-_PLAIN: dict[str, Schedule] = {"constant": Constant(), "linear": Linear(), "curriculum": Curriculum()}
+_PLAIN: dict[str, Schedule] = {
+    "constant": Constant(),
+    "linear": Linear(),
+    "early": Early(),
+    "curriculum": Curriculum(),
+}
 _WITH_NUMBER: dict[str, type[Linear | Early | Late | Curriculum]] = {
     "linear": Linear,
     "early": Early,
@@ -177,7 +182,7 @@ def parse(text: str) -> Schedule:
     """Return the schedule that a text names, as `--schedule` takes it.
 
     Args:
-        text: constant, linear, linear:UNTIL, early:UNTIL, late:START, curriculum or curriculum:GAMMA.
+        text: constant, linear, linear:UNTIL, early, early:UNTIL, late:START, curriculum or curriculum:GAMMA.
 
     Raises:
         DropkitError: it is none of these, or its number is out of range.

@@ -25,7 +25,8 @@ class DropConnect(DropLayer):
 
     What is kept is multiplied by the inverse of the keep fraction q; the bias is kept. p is rounded to a grid of
     2**-32. The new layer has the old one's own parameters under the old one's names, so that it takes its place in a
-    network without a change to optimizer, state dict or old checkpoints. Hooks stay with the old layer.
+    network without a change to optimizer, state dict or old checkpoints. Hooks would be lost: a layer with some is
+    refused.
 
     By default one mask of the weights serves the whole batch; in a `dropkit.keyed` block every rank and every part of
     the batch have that mask, whatever their first sample. `per_sample` has a mask for each sample, as the paper does,
@@ -177,6 +178,11 @@ def _check_layer(layer: nn.Module) -> None:
         raise DropkitError(
             f"DropConnect drops weights that are parameters, but this {kind}'s are computed from others "
             "(weight_norm, spectral_norm, parametrize, prune): remove that first"
+        )
+    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks:
+        raise DropkitError(
+            f"DropConnect takes the place of a layer, but this {kind} has hooks, which would be lost: remove them, and "
+            "register them on the new layer"
         )
 
 

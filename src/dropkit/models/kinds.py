@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from dropkit.layers.alpha import AlphaDropout
 from dropkit.layers.base import DropLayer
 from dropkit.layers.blocks import DropBlock2d
@@ -19,7 +17,8 @@ from dropkit.models.sites import Site
 
 BLOCK_SIZE = 7  # Ghiasi et al., NeurIPS 2018, section 4.1
 
-Make = Callable[[nn.Module, Site, float, int | None], DropLayer]
+Layers = Callable[[str], Any]  # a path's layer, as it is once all weights that are dropped have their layer
+Make = Callable[[Layers, Site, float, int | None], DropLayer]
 
 
 @dataclass(frozen=True)
@@ -28,13 +27,14 @@ class Kind:
 
     Attributes:
         drops: what a unit is, for messages.
-        make: builds the layer, from the network, the site, the rate and the argument.
+        make: builds the layer, from the network's layers, the site, the rate and the argument.
         maps: it needs feature maps to act on.
         weights: it takes the place of the layer that makes the site's activation, whose weights it drops.
         learned: its rate is learned, from the weights of the layer that reads the activation.
         path: it acts on residual branches, and nothing else does.
         argument: what the number after the rate means; None where there is none.
-        most: the largest rate, exclusive; None for 1 included.
+        least: a rate that is too low; None where 0 is allowed.
+        most: a rate that is too high; None where 1 is allowed.
     """
 
     drops: str
@@ -44,32 +44,33 @@ class Kind:
     learned: bool = False
     path: bool = False
     argument: str | None = None
+    least: float | None = None
     most: float | None = None
 
 
 def _plain(layer: Callable[[float], DropLayer]) -> Make:
-    return lambda model, site, rate, argument: layer(rate)
+    return lambda layers, site, rate, argument: layer(rate)
 
 
-def _blocks(model: nn.Module, site: Site, rate: float, argument: int | None) -> DropLayer:
+def _blocks(layers: Layers, site: Site, rate: float, argument: int | None) -> DropLayer:
     return DropBlock2d(rate, BLOCK_SIZE if argument is None else argument)
 
 
-def _connect(model: nn.Module, site: Site, rate: float, argument: int | None) -> DropLayer:
-    return DropConnect(_layer(model, site.made_by), rate)
+def _connect(layers: Layers, site: Site, rate: float, argument: int | None) -> DropLayer:
+    return DropConnect(_layer(layers, site.made_by), rate)
 
 
-def _concrete(model: nn.Module, site: Site, rate: float, argument: int | None) -> DropLayer:
-    reader = _layer(model, site.read_by)
+def _concrete(layers: Layers, site: Site, rate: float, argument: int | None) -> DropLayer:
+    reader = _layer(layers, site.read_by)
     if not site.spatial:
         return ConcreteDropout(rate, layer=reader)
     # A fully connected layer that reads maps counts pixels as inputs; whole maps are dropped.
-    return ConcreteDropout2d(rate, layer=reader, inputs=_layer(model, site.made_by).out_channels)
+    return ConcreteDropout2d(rate, layer=reader, inputs=_layer(layers, site.made_by).out_channels)
 
 
-def _layer(model: nn.Module, path: str | None) -> Any:
+def _layer(layers: Layers, path: str | None) -> Any:
     assert path is not None  # the policy has seen to it
-    return model.get_submodule(path)
+    return layers(path)
 
 
 KINDS: dict[str, Kind] = {
@@ -78,7 +79,7 @@ KINDS: dict[str, Kind] = {
     "dropblock": Kind("blocks of feature maps", _blocks, maps=True, argument="the block's side", most=1.0),
     "gaussian": Kind("nothing, but multiplies units by noise", _plain(GaussianDropout), most=1.0),
     "alpha": Kind("single units", _plain(AlphaDropout), most=1.0),
-    "concrete": Kind("units at a learned rate", _concrete, learned=True, most=1.0),
+    "concrete": Kind("units at a learned rate", _concrete, learned=True, least=0.0, most=1.0),
     "connect": Kind("weights", _connect, weights=True),
     "sample": Kind("residual branches", _plain(DropPath), path=True),
 }

@@ -75,8 +75,9 @@ def _parse_item(part: str, text: str) -> Item:
     if match["place"] not in (None, "act"):
         raise unknown(f"place in policy {text!r}:", match["place"], ["act"])
     rate = _parse_rate(match["rate"], text)
-    if rate == KINDS[kind].most:
-        raise DropkitError(f"policy {text!r}: the rate of kind {kind} has to be below {rate:g}")
+    if rate in (KINDS[kind].least, KINDS[kind].most):
+        side = "below" if rate else "above"
+        raise DropkitError(f"policy {text!r}: the rate of kind {kind} has to be {side} {rate:g}")
     return Item(site, rate, kind, match["place"], _parse_argument(match["argument"], kind, text))
 
 
@@ -129,19 +130,33 @@ def apply_policy(model: nn.Module, policy: Policy) -> None:
         raise DropkitError(f"a policy needs a network that lists its dropout sites; {type(model).__name__} does not")
     sites = model.dropout_sites()
     chosen = {place: entry for item in policy.items for place, entry in _places(item, sites, policy.text)}
-    layers = {
-        path: KINDS[item.kind].make(model, site, item.rate, item.argument) for path, (site, item) in chosen.items()
-    }
+    layers = _make_layers(model, chosen)
     for site in sites:
-        if site.own and site.path not in chosen:
+        if site.own and (site.path, "own") not in chosen:
             _set_own(model, site.path, Dropout(0.0))
-    for path, (site, item) in chosen.items():
-        if KINDS[item.kind].weights:
-            model.set_submodule(path, layers[path])
-        elif site.own:
-            _set_own(model, path, layers[path])
+    # First the weights: what is hung on a layer below has to hang on the one that stays.
+    for (path, place), layer in sorted(layers.items(), key=lambda entry: entry[0][1] != "weights"):
+        if place == "weights":
+            model.set_submodule(path, layer)
+        elif place == "own":
+            _set_own(model, path, layer)
         else:
-            attach(model.get_submodule(path), layers[path], at_input=site.at_input)
+            attach(model.get_submodule(path), layer, at_input=place == "input")
+
+
+Place = tuple[str, str]  # path of a module, and what of it: its weights, its input, its output, or its own dropout
+
+
+def _make_layers(model: nn.Module, chosen: dict[Place, tuple[Site, Item]]) -> dict[Place, DropLayer]:
+    """Return the layers to install. Those that drop weights come first: others may have to know them."""
+    layers: dict[Place, DropLayer] = {}
+
+    def at(path: str) -> nn.Module:
+        return layers.get((path, "weights")) or model.get_submodule(path)
+
+    for place, (site, item) in sorted(chosen.items(), key=lambda entry: entry[0][1] != "weights"):
+        layers[place] = KINDS[item.kind].make(at, site, item.rate, item.argument)
+    return layers
 
 
 def _set_own(model: nn.Module, path: str, layer: DropLayer) -> None:
@@ -153,23 +168,22 @@ def _set_own(model: nn.Module, path: str, layer: DropLayer) -> None:
         model.set_submodule(path, layer)
 
 
-def _places(item: Item, sites: list[Site], text: str) -> list[tuple[str, tuple[Site, Item]]]:
-    """Return (path of the host, (site, item)) for every site that the item names."""
+def _places(item: Item, sites: list[Site], text: str) -> list[tuple[Place, tuple[Site, Item]]]:
+    """Return (place, (site, item)) for every site that the item names."""
     matched = [site for site in sites if _names(item.site, site, sites)]
     if not matched:
         raise unknown(f"site in policy {text!r}:", item.site, _known_names(sites))
-    places = []
-    kind = KINDS[item.kind]
     for site in matched:
-        _require(kind, item, site, text)
-        if kind.weights and site.made_by is not None:
-            path = site.made_by
-        elif item.place == "act" and site.act_path is not None:
-            path = site.act_path
-        else:
-            path = site.path
-        places.append((path, (site, item)))
-    return places
+        _require(KINDS[item.kind], item, site, text)
+    return [(_place(item, site), (site, item)) for site in matched]
+
+
+def _place(item: Item, site: Site) -> Place:
+    if KINDS[item.kind].weights and site.made_by is not None:
+        return site.made_by, "weights"
+    if item.place == "act" and site.act_path is not None:
+        return site.act_path, "output"
+    return site.path, "own" if site.own else "input" if site.at_input else "output"
 
 
 def _require(kind: Kind, item: Item, site: Site, text: str) -> None:
@@ -186,9 +200,10 @@ def _require(kind: Kind, item: Item, site: Site, text: str) -> None:
             f"{start}acts on {'residual branches alone' if kind.path else 'no residual branch'}, but {site.name} is "
             f"{'none' if kind.path else 'one: use kind sample'}"
         )
-    if item.place == "act" and (site.act_path is None or kind.weights):
-        reason = "it acts on weights" if kind.weights else f"{site.name} has not"
-        raise DropkitError(f"policy {text!r}: only conv sites have the place @act, {reason}")
+    if item.place == "act" and kind.weights:
+        raise DropkitError(f"{start}drops weights, which have no place @act: leave it out")
+    if item.place == "act" and site.act_path is None:
+        raise DropkitError(f"policy {text!r}: only conv sites have the place @act, {site.name} has not")
 
 
 def _names(given: str, site: Site, sites: list[Site]) -> bool:

@@ -220,10 +220,17 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> optim.Optimizer:
 
 
 def _groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Return the parameters in groups: weight decay on the logit of a learned rate would draw it to 1/2."""
-    logits = [module.p_logit for module in model.modules() if isinstance(module, ConcreteDropout)]
-    weights = [parameter for parameter in model.parameters() if all(parameter is not logit for logit in logits)]
-    return [{"params": weights}, *([{"params": logits, "weight_decay": 0.0}] if logits else [])]
+    """Return the parameters in groups, one with and one without weight decay.
+
+    Decay of the logit of a learned rate would draw the rate to 1/2, and the loss of learned rates already decays the
+    weights that read what it drops.
+    """
+    learned = [module for module in model.modules() if isinstance(module, ConcreteDropout)]
+    free = {id(module.p_logit) for module in learned}
+    free |= {id(module.reader[0].weight) for module in learned if module.reader is not None}
+    decayed = [parameter for parameter in model.parameters() if id(parameter) not in free]
+    others = [parameter for parameter in model.parameters() if id(parameter) in free]
+    return [{"params": decayed}, *([{"params": others, "weight_decay": 0.0}] if others else [])]
 
 
 def _require_finite(losses: list[Tensor], last_step: int) -> None:
