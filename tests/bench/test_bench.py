@@ -73,6 +73,7 @@ def test_no_sizes(text):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"sizes": ()}, "--sizes and --dtypes take one value or more, but got none"),
         ({"dtypes": ("float8",)}, "unknown dtype 'float8'"),
         ({"p": 1.5}, "dropout probability has to be between 0 and 1"),
         ({"seconds": 0.0}, "--seconds has to be above 0"),
@@ -85,3 +86,19 @@ def test_wrong_input_is_said_before_anything_is_timed(monkeypatch, wrong, messag
     monkeypatch.setattr(room, "_masks", lambda *given: pytest.fail("timed"))
     with pytest.raises(dropkit.DropkitError, match=message):
         bench(BenchConfig(**{**SMALL, **wrong}))
+
+
+def test_the_same_size_is_timed_once():
+    record = bench(BenchConfig(only="masks", **{**SMALL, "sizes": ("64", "64"), "dtypes": ("float32", "float32")}))
+    assert len(record["masks"]) == 13
+
+
+def test_an_activation_too_large_is_said(monkeypatch):
+    from dropkit.bench import masks
+
+    def full(*given):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 34359738368 bytes.")
+
+    monkeypatch.setattr(masks, "_fresh", full)
+    with pytest.raises(dropkit.DropkitError, match="does not fit into memory: leave the largest out"):
+        bench(BenchConfig(only="masks", **SMALL))

@@ -87,3 +87,11 @@ def test_a_copy_has_the_settings_and_no_key(copied):
     assert twin.key is None
     twin.p = 0.7
     assert layer.p == 0.3
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage:UserWarning")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_nested_tensors_are_refused_with_what_to_do(layout):
+    nested = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(4, 3)], layout=layout)
+    with pytest.raises(NotImplementedError, match="takes no nested tensors: give it the parts, or a padded tensor"):
+        L.Dropout(0.5)(nested)

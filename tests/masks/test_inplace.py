@@ -137,3 +137,21 @@ def test_a_given_output_has_no_gradient_and_must_fit():
     for out in (torch.empty(5, 7), torch.empty(5, 7, 2, dtype=torch.float64)):
         with pytest.raises(RuntimeError, match="the output must be .* like the input, but got"):
             drop_into(out, x, K, R)
+
+
+def test_an_inference_tensor_is_written_in_inference_mode_alone():
+    with torch.inference_mode():
+        x = torch.ones(7, 11)
+        assert torch.equal(drop_(x, K, R), x)
+    with pytest.raises(RuntimeError, match="Inplace update to inference tensor outside InferenceMode"):
+        drop_(x, K, R)
+
+
+def test_arrays_that_share_memory_are_seen_as_such():
+    """Storages of their own over the same bytes, as numpy's views give them."""
+    import numpy as np
+
+    whole = np.arange(1.0, 1014.0, dtype=np.float32)
+    x, out = torch.from_numpy(whole[1:]), torch.from_numpy(whole[:-1])
+    expected = ops.drop(x.clone(), K, R)
+    assert torch.equal(drop_into(out, x, K, R), expected)

@@ -117,7 +117,10 @@ def _check(config: BenchConfig) -> tuple[tuple[int, ...], Sequence[Any]]:
         raise DropkitError(f"--seconds has to be above 0, but got {config.seconds}")
     if config.threads is not None and config.threads < 1:
         raise DropkitError(f"--threads has to be at least 1, but got {config.threads}")
-    return tuple(map(parse_units, config.sizes)), [getattr(torch, name) for name in config.dtypes]
+    if not config.sizes or not config.dtypes:
+        raise DropkitError("--sizes and --dtypes take one value or more, but got none")
+    sizes = tuple(dict.fromkeys(map(parse_units, config.sizes)))
+    return sizes, [getattr(torch, name) for name in dict.fromkeys(config.dtypes)]
 
 
 def _compiler_missing(device: str) -> str | None:
@@ -139,7 +142,8 @@ def _masks(
     from dropkit.bench.masks import mask_cases
     from dropkit.bench.timing import in_turn
 
-    for case in mask_cases(sizes, tuple(dtypes), config.p, device, compiled=compiled):
+    cases = mask_cases(sizes, tuple(dtypes), config.p, device, compiled=compiled)
+    for case in _while_there_is_memory(cases):
         dtype = str(case.dtype).removeprefix("torch.")
         tell(f"{dtype}, {case.units:,} units, {case.task}")
         timings = in_turn(case.calls, config.seconds, device)
@@ -151,11 +155,20 @@ def _masks(
                 "units": case.units,
                 "name": name,
                 **_figures(timing),
-                "gb_per_second": case.bytes / timing.median / 1e9,
+                "gb_per_second": case.bytes[name] / timing.median / 1e9,
                 "base": case.base,
                 "ratio": timing.ratio(base),
                 "bytes_saved": case.saved.get(name),
             }
+
+
+def _while_there_is_memory(cases: Iterator[Any]) -> Iterator[Any]:
+    try:
+        yield from cases
+    except (RuntimeError, MemoryError) as error:  # torch has no class of its own for it on CPUs
+        if "memory" not in str(error):
+            raise
+        raise DropkitError("an activation of these --sizes does not fit into memory: leave the largest out") from None
 
 
 def _networks(config: BenchConfig, device: str, tell: Tell) -> Iterator[dict[str, Any]]:

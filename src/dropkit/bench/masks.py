@@ -34,7 +34,7 @@ class Case:
         task: one of `TASKS`.
         units: how many numbers the activation has.
         dtype: their type.
-        bytes: what has to be read and written at least.
+        bytes: what has to be read and written at least, by name.
         base: the name of the call that marks the physical limit.
         calls: what is timed, by name.
         saved: bytes kept for backward, by name.
@@ -43,7 +43,7 @@ class Case:
     task: str
     units: int
     dtype: torch.dtype
-    bytes: int
+    bytes: dict[str, int]
     base: str
     calls: dict[str, Call]
     saved: dict[str, int]
@@ -98,14 +98,14 @@ def _into(x: Tensor, contenders: Contenders) -> Case:
         f"{DROPKIT}, in place": lambda: dropout(out, p, inplace=True),
         f"{DROPKIT}, into an output": lambda: drop_into(out, x, fresh_key(x), rate),
     }
-    return _case(INTO, x, 2, "copy_", calls, {})
+    return _case(INTO, x, dict.fromkeys(calls, 2), "copy_", calls, {})
 
 
 def _fresh(x: Tensor, contenders: Contenders) -> Case:
     functions = {**contenders.plain, **contenders.compiled}
     calls: dict[str, Call] = {"clone": x.clone}
     calls.update({name: (lambda f=function: f(x)) for name, function in functions.items()})  # type: ignore[misc]
-    return _case(FRESH, x, 2, "clone", calls, {})
+    return _case(FRESH, x, dict.fromkeys(calls, 2), "clone", calls, {})
 
 
 def _backward(x: Tensor, contenders: Contenders) -> Case:
@@ -124,9 +124,14 @@ def _trained(task: str, x: Tensor, functions: dict[str, Function]) -> Case:
         return lambda: torch.autograd.grad(function(leaf), leaf, gradient)
 
     calls = {name: step(function) for name, function in functions.items()}
-    # ReLU reads x and writes y; its backward pass reads dy and y and writes dx.
-    return _case(task, x, 5, "ReLU", calls, {name: bytes_saved(function, x) for name, function in functions.items()})
+    # ReLU reads x and writes y; its backward pass reads dy and y and writes dx. Dropout alone needs no y for that.
+    passes = {name: 5 if task == FUSED or name == "ReLU" else 4 for name in calls}
+    saved = {name: bytes_saved(function, x) for name, function in functions.items()}
+    return _case(task, x, passes, "ReLU", calls, saved)
 
 
-def _case(task: str, x: Tensor, passes: int, base: str, calls: dict[str, Call], saved: dict[str, int]) -> Case:
-    return Case(task, x.numel(), x.dtype, passes * x.numel() * x.element_size(), base, calls, saved)
+def _case(
+    task: str, x: Tensor, passes: dict[str, int], base: str, calls: dict[str, Call], saved: dict[str, int]
+) -> Case:
+    size = x.numel() * x.element_size()
+    return Case(task, x.numel(), x.dtype, {name: count * size for name, count in passes.items()}, base, calls, saved)

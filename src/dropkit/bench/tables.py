@@ -48,8 +48,6 @@ def _mask_table(rows: list[dict[str, Any]]) -> Table:
     table = _table("units", "", "time", "quartiles", "n", "GB/s", "x", *["saved for backward"] * saved)
     before = None
     for row in rows:
-        if before not in (None, row["units"]):
-            table.add_section()
         cells = [f"{row['units']:,}" if row["units"] != before else "", row["name"], *_times(row)]
         table.add_row(*cells, f"{row['gb_per_second']:.1f}", _ratio(row), *[_bytes(row["bytes_saved"])] * saved)
         before = row["units"]

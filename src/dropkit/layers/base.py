@@ -25,6 +25,8 @@ def check_input(x: Tensor, name: str) -> None:
     """Raise torch's error if x is no tensor."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(x).__name__}")
+    if x.is_nested:
+        raise NotImplementedError(f"{name}() takes no nested tensors: give it the parts, or a padded tensor")
 
 
 class DropLayer(nn.Module):

@@ -63,8 +63,10 @@ def where_positive(dy: Tensor, y: Tensor, dx: Tensor, rate: Tensor) -> Tensor:
     """Write dy, scaled, where y is positive into dx, zero elsewhere: the gradient of `relu_drop`, from its output."""
     threshold, bits = rate.tolist()
     scale = Rate(bits, threshold).scale
-    alike = library.layout_of(y) is not None and dy.stride() == y.stride() == dx.stride()
-    if y.numel() and alike and serves(y) and dy.dtype == y.dtype:
+    readable = library.layout_of(y) is not None and dx.stride() == y.stride()
+    if y.numel() and readable and serves(y) and dy.dtype == y.dtype:
+        if dy.stride() != y.stride():  # expanded, as a sum's gradient is, or in another memory format
+            dy = dx.copy_(dy)
         library.relu_backward(dy, y, dx, scale)
         return dx
     return reference.where_positive(dy, y, dx, scale)
@@ -123,5 +125,6 @@ def _through(x: Tensor, out: Tensor, kernel: Kernel) -> Tensor:
 
 
 def _overlap(x: Tensor, out: Tensor) -> bool:
-    """Whether both may share some memory without being the same: then x would be overwritten before it is read."""
-    return x.data_ptr() != out.data_ptr() and x.untyped_storage().data_ptr() == out.untyped_storage().data_ptr()
+    """Whether both, which are dense, share some memory without being the same: x would be overwritten unread."""
+    apart = abs(x.data_ptr() - out.data_ptr())
+    return 0 < apart < x.numel() * x.element_size()

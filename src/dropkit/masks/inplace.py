@@ -53,7 +53,7 @@ def drop_into(out: Tensor, x: Tensor, key: AnyKey, rate: Tensor, scaled: bool = 
 
 def _in_place(x: Tensor, name: str, key: AnyKey, rate: Tensor, *rest: bool) -> Tensor:
     # A copy in place is what autograd knows to be right, for leaves and views, too.
-    if not is_eager(x) or (torch.is_grad_enabled() and x.requires_grad):
+    if not is_eager(x) or (torch.is_grad_enabled() and x.requires_grad) or x.is_inference():
         return x.copy_(getattr(ops, name)(x, key, rate, *rest))
     getattr(kernels_for(x), name)(x, x, ops.readable(key, x), rate, *rest)
     torch.autograd.graph.increment_version(x)

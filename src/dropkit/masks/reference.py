@@ -16,7 +16,7 @@ from dropkit.masks.keys import Key
 from dropkit.masks.philox import MASK32, philox4x32
 from dropkit.masks.rate import Rate
 from dropkit.masks.selection import select, zeros
-from dropkit.masks.words import Draw
+from dropkit.masks.words import MASK64, Draw
 
 # Numbers handled in one operation on the CPU: they stay in a core's cache, and torch wakes its threads only
 # for more, which on small pieces costs more than it saves, above all on a busy machine.
@@ -26,8 +26,8 @@ _PIECE = 1 << 15
 def keep(samples: int, units: int, rate: Rate, key: Key, device: torch.device | str = "cpu") -> Tensor:
     """Return which units are kept: bool [samples, units], true for kept.
 
-    Unit u of sample s has the index e = (first_sample + s) * units + u. With 16-bit rates its random bits are
-    half-word e & 7 of Philox block e >> 3, with 32-bit rates word e & 3 of block e >> 2; the counter of a
+    Unit u of sample s has the index e = (first_sample + s) * units + u, below 2**64. With 16-bit rates its random
+    bits are half-word e & 7 of Philox block e >> 3, with 32-bit rates word e & 3 of block e >> 2; the counter of a
     block is (its lower 32 bits, its upper 32 bits, site, step) and Philox's key is the seed. The unit is
     dropped when its bits are below the threshold.
 
@@ -45,15 +45,16 @@ def keep(samples: int, units: int, rate: Rate, key: Key, device: torch.device | 
     if rate.drops_none or rate.drops_all:
         return torch.full((samples, units), rate.drops_none, dtype=torch.bool, device=device)
     threshold = rate.threshold - (1 << (rate.bits - 1))
-    kept = torch.empty(_size(samples * units, key.first_sample * units, rate.bits), dtype=torch.bool, device=device)
-    for bits, out in _pieces(kept, key.first_sample * units, rate.bits, key):
+    first = key.first_sample * units & MASK64
+    kept = torch.empty(_size(samples * units, first, rate.bits), dtype=torch.bool, device=device)
+    for bits, out in _pieces(kept, first, rate.bits, key):
         torch.ge(bits, threshold, out=out)
-    return _window(kept, key.first_sample * units, rate.bits, samples, units)
+    return _window(kept, first, rate.bits, samples, units)
 
 
 def random16(samples: int, units: int, key: Key, device: torch.device | str = "cpu") -> Tensor:
     """Return the 16 random bits of each unit, as `keep` takes them at 16 bits: int32 [samples, units], 0 to 65,535."""
-    first = key.first_sample * units
+    first = key.first_sample * units & MASK64
     random = torch.empty(_size(samples * units, first, 16), dtype=torch.int32, device=device)
     for bits, out in _pieces(random, first, 16, key):
         torch.add(bits.int(), 1 << 15, out=out)

@@ -90,6 +90,8 @@ class Draw(NamedTuple):
         else:
             seed, site, step, first_sample = key.tolist()
         threshold, bits = rate.tolist()
+        if bits not in (16, 32) or not 0 <= threshold <= 1 << bits:
+            Rate(bits, threshold)  # says what is wrong
         return cls(int(seed) & MASK64, site, step, first_sample, threshold, bits)
 
     def key_words(self) -> Tensor:

@@ -110,6 +110,33 @@ def test_the_block_number_carries_into_its_upper_word(isa, bits, ahead):
     assert torch.equal(drop(x, torch.empty_like(x), draw), expected)
 
 
+@pytest.mark.parametrize("rate", [Rate.of(0.5), Rate.of(0.5, 32)], ids=str)
+@pytest.mark.parametrize(("first", "units"), [(2**62, 10), (2**63 - 5, 3), (2**60 + 7, 8)])
+def test_far_samples(isa, kept_oracle, rate, first, units):
+    """The first unit's index is taken modulo 2**64."""
+    draw = draw_of(rate, first)
+    index = first * units % 2**64
+    expected = [
+        [
+            kept_oracle(index + s * units + u, rate.bits, rate.threshold, draw.seed, draw.site, draw.step)
+            for u in range(units)
+        ]
+        for s in range(2)
+    ]
+    x = torch.ones(2, units)
+    assert ((drop(x, torch.empty_like(x), draw) > 0) == torch.tensor(expected)).all()
+    assert torch.equal(keep(2, units, rate, draw.key), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
+@pytest.mark.parametrize("shape", [(1, 3, 37, 41), (1, 1043, 5, 3), (2, 64, 9, 9), (1, 1, 1, 70001)])
+def test_few_samples_and_channels_are_shared_among_threads(isa, layout, shape):
+    x, draw = activation(torch.float32, *shape), draw_of(Rate.of(0.4, 32))
+    expected = reference.drop_channels(x, torch.empty_like(x), draw)
+    laid_out = LAYOUTS[layout](x)
+    assert torch.equal(masked_by("drop_channels")(laid_out, torch.empty_like(laid_out), draw), expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("offset", [0, 1])
 def test_large_outputs_go_past_the_caches_and_are_the_same(isa, dtype, offset):
@@ -214,6 +241,14 @@ def test_the_gradient_from_the_output(isa, dtype, layout):
     dx = cpu.where_positive(dy, y, torch.empty_like(y), rate_words(Rate(16, 1 << 15)))
     assert torch.equal(dx, torch.where(y <= 0, 0, dy * 2))
     assert dx.stride() == torch.empty_like(y).stride()
+
+
+def test_a_gradient_that_lies_in_memory_otherwise(isa):
+    y = activation(torch.float32, 3, 5, 7, 11).relu()
+    for dy in (torch.ones(()).expand(y.shape), activation(torch.float32, 3, 7, 11, 5).permute(0, 3, 1, 2)):
+        dx = cpu.where_positive(dy, y, torch.empty_like(y), rate_words(Rate(16, 1 << 15)))
+        assert torch.equal(dx, torch.where(y <= 0, 0, dy * 2))
+        assert dx.is_contiguous()
 
 
 def test_masks_as_bytes(isa):

@@ -260,12 +260,13 @@ void channels_of(const void* x, void* y, Layout at, const Mask& mask, double sca
     T* to = (T*)y;
     const int64_t rows = at.samples * at.channels, size = at.pixels;
     const RoundKeys keys(mask.seed);
-    constexpr int64_t GROUP = 64;  // maps, or channels, whose bits are made at a time
+    constexpr int64_t MOST = 64;  // maps whose bits are made at a time, unless there are few for the threads
+    const int64_t share = rows / (4 * threads), group = share < 1 ? 1 : share < MOST ? share : MOST;
     if (!at.channels_last) {
 #pragma omp parallel for schedule(static) num_threads(threads_for(rows* size, threads))
-        for (int64_t r = 0; r < rows; r += GROUP) {
-            uint8_t bits[GROUP + SLACK];
-            const int64_t count = rows - r < GROUP ? rows - r : GROUP;
+        for (int64_t r = 0; r < rows; r += group) {
+            uint8_t bits[MOST + SLACK];
+            const int64_t count = rows - r < group ? rows - r : group;
             const int place = bits_of(bits, mask, keys, mask.first + (uint64_t)r, count);
             for (int64_t i = 0; i < count; ++i) {
                 map_of(from + (r + i) * size, to + (r + i) * size, size, bit_at(bits, place + i), scale);
@@ -273,14 +274,16 @@ void channels_of(const void* x, void* y, Layout at, const Mask& mask, double sca
         }
         return;
     }
+    const int64_t pieces = at.samples >= 4 * threads ? 1 : 4 * threads;  // of a sample's pixels
 #pragma omp parallel for schedule(static) num_threads(threads_for(rows* size, threads))
-    for (int64_t s = 0; s < at.samples; ++s) {
+    for (int64_t item = 0; item < at.samples * pieces; ++item) {
+        const int64_t s = item / pieces, first = size * (item % pieces) / pieces, last = size * (item % pieces + 1) / pieces;
         for (int64_t c = 0; c < at.channels; c += ROW) {
             const int64_t count = at.channels - c < ROW ? at.channels - c : ROW;
             uint8_t bits[ROW / 4 + SLACK];
             const int place = bits_of(bits, mask, keys, mask.first + (uint64_t)(s * at.channels + c), count);
-            const int64_t offset = s * size * at.channels + c;
-            pixels_of(from + offset, to + offset, size, at.channels, count, bits, place, scale);
+            const int64_t offset = (s * size + first) * at.channels + c;
+            pixels_of(from + offset, to + offset, last - first, at.channels, count, bits, place, scale);
         }
     }
 }
