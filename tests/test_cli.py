@@ -64,7 +64,10 @@ def test_compare_prints_table_verdict_recommendation_and_page(capfd, tmp_path):
     ("words", "message"),
     [
         (["train", "nowhere.npz"], "nowhere.npz"),
-        (["train", "digits", "--model", "cn"], "unknown model 'cn': allowed are cnn, bn-cnn, res-cnn, mlp. Did you mean 'cnn'?"),
+        (
+            ["train", "digits", "--model", "cn"],
+            "unknown model 'cn': allowed are cnn, bn-cnn, res-cnn, mlp. Did you mean 'cnn'?",
+        ),
         (["train", "digits", "--dropout", "fc=2"], "from 0 to 1, but got 2"),
         (["train", "digits", "--dropout", "cov=0.2"], "Did you mean 'conv'?"),
         (["train", "digits", "--epochs", "0"], "epochs must be a whole number of at least 1, but got 0"),
