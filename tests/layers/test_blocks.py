@@ -351,3 +351,12 @@ def test_a_block_size_may_be_any_integers(size):
 def test_what_is_no_block_size(size):
     with pytest.raises(DropkitError, match="block_size of DropBlock2d is an integer of 1 or more, or a tuple of 2"):
         DropBlock2d(0.1, size)
+
+
+def test_the_mean_of_a_unit_depends_on_its_place_as_the_page_says():
+    """docs/layers/dropblock.md: 1.4 in a corner and .41 in the centre of a 14 x 14 map; 5 standard errors."""
+    torch.manual_seed(0)
+    y = DropBlock2d(0.3, 7)(torch.ones(3000, 8, 14, 14))
+    for unit, expected in (((0, 0), 1.4), ((7, 7), 0.41)):
+        values = y[(..., *unit)].flatten()
+        assert abs(float(values.mean()) - expected) < 5 * float(values.std()) / len(values) ** 0.5 + 0.01

@@ -480,3 +480,11 @@ def test_a_training_without_learned_rates_records_none(short, digits):
     fit = fitting.Fit(short(dropout="fc=0.5"), *digits)
     assert "learned_rates" not in fit.run_epoch()
     assert len(fit.optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize(("p", "expected"), [(0.3, 0.945), (0.9, 1.46)])
+def test_the_mean_of_a_relaxed_mask_is_what_the_page_says(p, expected):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        y = ConcreteDropout2d(p)(torch.ones(20_000, 16, 1, 1)).flatten()
+    assert abs(float(y.mean()) - expected) < 5 * float(y.std()) / len(y) ** 0.5 + 0.005
