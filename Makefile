@@ -1,5 +1,6 @@
 # make demo     compare training with and without dropout on the embedded digits
 # make test     lint, types and every test
+# make test-zoo surgery and check on 80 classifiers of torchvision and timm (about 10 minutes)
 # make quality  the masks' statistics at 2^28 units (about 3 minutes)
 # make bench    dropkit's dropout beside torch.nn's and beside a copy, on this machine
 # make install  set up .venv for development
@@ -13,7 +14,7 @@ CHROMIUM ?= chromium
 
 QUALITY_UNITS ?= 268435456
 
-.PHONY: help demo test quality bench install format picture clean
+.PHONY: help demo test test-zoo quality bench install format picture clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -26,6 +27,9 @@ test: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+test-zoo: .venv/installed-test
+	DROPKIT_ZOO=all $(BIN)/python -m pytest tests/models/test_zoo.py --durations=5
 
 quality: .venv/installed-test
 	DROPKIT_QUALITY_UNITS=$(QUALITY_UNITS) $(BIN)/python -m pytest tests/masks/test_quality.py --durations=5

@@ -1,10 +1,14 @@
 """What several rooms' tests share: real data where it is at hand, and short trainings."""
 
+import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
+from dropkit.models import zoo
 from dropkit.runs.config import TrainConfig
 
 # The same examples in every run: a failure in CI is one that can be repeated.
@@ -21,6 +25,38 @@ def fashion_mnist() -> str:
     if not path.is_file():
         pytest.skip("Fashion-MNIST is not at hand (../shared/data/fashion_mnist.npz)")
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def libraries():
+    """Let timm and torchvision import; the test is skipped where they cannot."""
+    beside = SHARED.parent / "torchvision_cpu.py"  # lets torchvision import beside a torch that is for the CPU alone
+    try:
+        if beside.is_file():
+            spec = importlib.util.spec_from_file_location("torchvision_cpu", beside)
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # it holds the operators' library
+            spec.loader.exec_module(module)
+        import timm
+        import torchvision
+    except Exception as error:
+        pytest.skip(f"timm and torchvision cannot be imported here: {error}")
+    return timm, torchvision
+
+
+@pytest.fixture
+def published(libraries, monkeypatch):
+    """Give every network of timm and torchvision random weights in the place of its published ones; count them."""
+    asked = []
+
+    def pretrained_weights(name):
+        asked.append(name)
+        with torch.random.fork_rng():
+            torch.manual_seed(17)
+            return zoo.untrained(name), zoo.preprocessing(name)
+
+    monkeypatch.setattr(zoo, "pretrained_weights", pretrained_weights)
+    return asked
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_compare_prints_table_verdict_recommendation_and_page(capfd, tmp_path):
         (["train", "digits", "--optimizer", "adamm"], "Did you mean 'adam'?"),
         (
             ["trian", "digits"],
-            "unknown command 'trian': allowed are train, compare, predict, report, bench. Did you mean 'train'?",
+            "unknown command 'trian': allowed are train, compare, predict, report, check, bench. Did you mean 'train'?",
         ),
         (
             ["compare", "digits", "--metric", "nl"],
@@ -272,3 +272,82 @@ def test_bench_prints_tables_or_json(capfd):
     code, _, err = run(capfd, "bench", "--sizes", "64k")
     assert code == 2
     assert "as 1000, 64Ki or 16Mi, but got '64k'" in err
+
+
+@pytest.fixture
+def folder_of_code(tmp_path):
+    """A file with a function that makes a network, which drops in eval mode too."""
+    code = """
+import torch.nn.functional as F
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drop, self.fc = nn.Dropout(0.9), nn.Linear(3 * 5 * 7, 4)
+
+    def forward(self, x):
+        return self.fc(F.dropout(self.drop(x.flatten(1)).relu()))
+
+def net(num_classes):
+    assert num_classes == 4
+    return Net()
+"""
+    (tmp_path / "nets.py").write_text(code)
+    return tmp_path
+
+
+def test_check_of_a_clean_network(capfd):
+    assert run(capfd, "check", "cnn") == (0, "no misuse of dropout was found in cnn\n", "")
+
+
+def test_check_prints_findings_and_exits_with_1_on_an_error(capfd, folder_of_code, monkeypatch):
+    monkeypatch.chdir(folder_of_code)
+    words = ("check", "nets.py:net", "--input", "3x5x7", "--classes", "4")
+    code, out, err = run(capfd, *words)
+    assert (code, err) == (1, "")
+    first, second, summary = out.splitlines()
+    assert first.startswith(
+        "nets.py:11: error DK001: dropout drops 0.5 of the units in eval mode too: training is left"
+    )
+    assert second.startswith("drop: warning DK012: p = 0.9 drops")
+    assert summary == "1 error, 1 warning"
+    code, out, _ = run(capfd, *words, "--json")
+    assert code == 1
+    found = json.loads(out)
+    assert found["network"] == "nets.py:net"
+    assert [sorted(finding) for finding in found["findings"]] == [["code", "cure", "observed", "severity", "where"]] * 2
+    assert [finding["code"] for finding in found["findings"]] == ["DK001", "DK012"]
+
+
+def test_check_of_a_warning_exits_with_0(capfd):
+    code, out, _ = run(capfd, "check", "cnn", "--dropout", "fc=0.9")
+    assert (code, out.splitlines()[-1]) == (0, "1 warning")
+    code, out, _ = run(capfd, "check", "mlp", "--dropout", "fc=0.9", "--data", "digits")
+    assert (code, out.splitlines()[-1]) == (0, "1 warning")
+
+
+def test_check_of_a_run(capfd, tmp_path):
+    run(capfd, "train", "digits", *SHORT, "--dropout", "fc=1", "--out", tmp_path / "run")
+    code, out, _ = run(capfd, "check", tmp_path / "run")
+    assert code == 1
+    assert "error DK010: p = 1: everything is dropped" in out
+    assert out.splitlines()[-1] == "1 error"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["cn"], "unknown model 'cn'"),
+        (["."], "holds no finished run"),
+        (["cnn", "--input", "28x28"], "an input is channels x height x width, such as 3x224x224, but got '28x28'"),
+        (["cnn", "--dropout", "cov=0.1"], "Did you mean 'conv'?"),
+        (["cnn", "--data", "digits", "--input", "1x8x8"], "the data 'digits' have its own shape: leave --input out"),
+        ([".", "--data", "digits"], "the run in '.' has its own data: leave --data out"),
+    ],
+)
+def test_check_of_what_cannot_be_checked(capfd, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capfd, "check", *words)
+    assert (code, out) == (2, "")
+    assert message in " ".join(err.split())

@@ -15,8 +15,10 @@ from PIL import Image
 import dropkit
 from dropkit.layers.base import DropLayer
 from dropkit.layers.schedule import Schedule
+from dropkit.models.kinds import KINDS
 from dropkit.models.networks import build
-from dropkit.models.policy import Policy, apply_policy
+from dropkit.models.policy import Policy
+from dropkit.models.surgery import insert
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "layers"
@@ -143,9 +145,9 @@ def test_policies_fit_their_networks():
     for model, text in policies:
         if text is not None:
             policy = Policy.parse(text)
-            apply_policy(build(model, input_shape=(1, 28, 28), num_classes=10), policy)
+            insert(build(model, input_shape=(1, 28, 28), num_classes=10), policy)
             kinds |= {item.kind for item in policy.items}
-    assert kinds == {"unit", "channel", "gaussian", "alpha", "dropblock", "sample", "connect", "concrete"}
+    assert kinds == set(KINDS)
 
 
 def test_policies_in_running_text_parse():

@@ -13,10 +13,13 @@ SOURCE = Path(dropkit.__file__).parent
 ORDER = [
     "errors",
     "files",
+    "callables",
     "masks",
     "layers",
     "functional",
     "models",
+    "uncertainty",
+    "testing",
     "data",
     "report",
     "runs",

@@ -30,15 +30,27 @@ if TYPE_CHECKING:
     from dropkit.layers.units import Dropout as Dropout
     from dropkit.layers.weights import DropConnect as DropConnect
     from dropkit.models.bn_cnn import BatchNormCNN as BatchNormCNN
+    from dropkit.models.check.check import check as check
+    from dropkit.models.check.finding import Finding as Finding
     from dropkit.models.cnn import CNNWithDropout as CNNWithDropout
     from dropkit.models.max_norm import max_norm as max_norm
     from dropkit.models.mlp import MLP as MLP
     from dropkit.models.res_cnn import ResidualCNN as ResidualCNN
+    from dropkit.models.sites import Site as Site
+    from dropkit.models.surgery import Change as Change
+    from dropkit.models.surgery import convert as convert
+    from dropkit.models.surgery import insert as insert
+    from dropkit.models.surgery import remove as remove
+    from dropkit.models.surgery import set_rate as set_rate
+    from dropkit.models.surgery import sites as sites
     from dropkit.runs.config import TrainConfig as TrainConfig
     from dropkit.runs.run import Run as Run
     from dropkit.runs.training import train as train
     from dropkit.studies.compare import compare as compare
     from dropkit.studies.study import Study as Study
+    from dropkit.uncertainty.prediction import Prediction as Prediction
+    from dropkit.uncertainty.prediction import predict as predict
+    from dropkit.uncertainty.sampling import sample as sample
 
 _HOMES = {
     "functional": "dropkit.functional",
@@ -70,9 +82,21 @@ _HOMES = {
     "ConcreteDropout": "dropkit.layers.learned",
     "ConcreteDropout2d": "dropkit.layers.learned",
     "concrete_loss": "dropkit.layers.learned",
+    "check": "dropkit.models.check.check",
+    "Finding": "dropkit.models.check.finding",
     "max_norm": "dropkit.models.max_norm",
     "ResidualCNN": "dropkit.models.res_cnn",
+    "Site": "dropkit.models.sites",
+    "Change": "dropkit.models.surgery",
+    "convert": "dropkit.models.surgery",
+    "insert": "dropkit.models.surgery",
+    "remove": "dropkit.models.surgery",
+    "set_rate": "dropkit.models.surgery",
+    "sites": "dropkit.models.surgery",
     "schedule": "dropkit.layers.schedule",
+    "sample": "dropkit.uncertainty.sampling",
+    "predict": "dropkit.uncertainty.prediction",
+    "Prediction": "dropkit.uncertainty.prediction",
 }
 __all__ = sorted([*_HOMES, "__version__"])
 

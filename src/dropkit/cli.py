@@ -4,7 +4,7 @@ import json as json_module
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,8 @@ from dropkit.errors import DropkitError, unknown
 from dropkit.runs.config import TrainConfig
 from dropkit.studies.config import CompareConfig
 
-# Exit codes: 0 done, 1 done but a training diverged or a picture could not be read, 2 wrong input, 130 Ctrl-C.
+# Exit codes: 0 done, 1 done but a training diverged, a picture could not be read or a network misuses dropout,
+# 2 wrong input, 130 Ctrl-C.
 DONE, INCOMPLETE, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -115,6 +116,37 @@ class PredictCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportCommand:
+    """Write the network of a run, or the best of a study's recommended policy, into a file that runs without dropkit.
+
+    The file is kept if it has no random operation and equals the network on the run's test pictures.
+    """
+
+    folder: Annotated[Positional[str], arg(metavar="RUN|STUDY", help_behavior_hint="")]
+    """Folder of a finished run, or of a study: then the recommended policy's run with the lowest validation loss."""
+
+    to: Annotated[str, arg(metavar="{onnx,pt2}")] = "onnx"
+    """onnx for ONNX Runtime and others (extra export), pt2 for torch.export.load. Both take uint8 pictures."""
+
+    out: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None
+    """The file (default: model.onnx or model.pt2 in the run's folder). One that is there is replaced."""
+
+    json: FlagCreatePairsOff[bool] = False
+    """Print what was written and checked as JSON on standard output."""
+
+    def run(self) -> int:
+        """Write the file and say what its check found."""
+        from dropkit.runs.export import export_run
+        from dropkit.studies.reopen import best_run
+
+        run = best_run(Path(self.folder))
+        _tell(f"with {run.config.dropout}, seed {run.config.seed}: {run.folder}")
+        exported = export_run(run, to=self.to, out=self.out)
+        _print(json_module.dumps(exported.as_json(), indent=1) if self.json else str(exported))
+        return DONE
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportCommand:
     """Write the page of a run or a study anew, from its records."""
 
@@ -127,6 +159,45 @@ class ReportCommand:
 
         _print(f"page: {rebuild_page(Path(self.folder))}")
         return DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckCommand:
+    """Run a network and find the misuse of dropout in it. The exit code is 1 where an error is found."""
+
+    network: Annotated[Positional[str], arg(metavar="RUN|MODEL", help_behavior_hint="")]
+    """Folder of a finished run, or a network as `dropkit train --model` names it, with random weights."""
+
+    data: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
+    """Pictures to run a MODEL on, as `dropkit train` names them (default: random ones)."""
+
+    input: Annotated[str | None, arg(metavar="CxHxW", help_behavior_hint="")] = None
+    """Size of a MODEL's random pictures (default: 1x28x28 for dropkit's networks, 3x224x224 for others)."""
+
+    classes: Annotated[int | None, arg(metavar="K", help_behavior_hint="")] = None
+    """Classes of a MODEL (default: 10)."""
+
+    dropout: Annotated[str | None, arg(metavar="POLICY", help_behavior_hint="")] = None
+    """Dropout to put into a MODEL, such as conv=0.1,fc=0.5 (default: as it was built)."""
+
+    json: FlagCreatePairsOff[bool] = False
+    """Print the findings as JSON on standard output."""
+
+    def run(self) -> int:
+        """Print the findings; return the exit code."""
+        from dropkit.models.check.check import check
+        from dropkit.runs.checking import network_to_check, parse_shape, print_findings
+
+        shape = None if self.input is None else parse_shape(self.input)
+        model, pictures = network_to_check(
+            self.network, data=self.data, shape=shape, classes=self.classes, policy=self.dropout
+        )
+        found = check(model, pictures)
+        if self.json:
+            _print(json_module.dumps({"network": self.network, "findings": [asdict(f) for f in found]}, indent=1))
+        else:
+            print_findings(found, self.network)
+        return INCOMPLETE if any(finding.severity == "error" for finding in found) else DONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +224,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": TrainCommand,
     "compare": CompareCommand,
     "predict": PredictCommand,
+    "export": ExportCommand,
     "report": ReportCommand,
+    "check": CheckCommand,
     "bench": BenchCommand,
 }
 

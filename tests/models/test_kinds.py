@@ -5,20 +5,21 @@ import torch
 
 import dropkit
 from dropkit.errors import DropkitError
-from dropkit.layers.alpha import AlphaDropout
+from dropkit.layers.alpha import AlphaDropout, FeatureAlphaDropout
 from dropkit.layers.blocks import DropBlock2d
 from dropkit.layers.gaussian import GaussianDropout
 from dropkit.layers.learned import ConcreteDropout, ConcreteDropout2d
 from dropkit.layers.weights import DropConnect
 from dropkit.models.kinds import KINDS
 from dropkit.models.networks import NETWORKS, build
-from dropkit.models.policy import Policy, apply_policy
+from dropkit.models.policy import Policy
+from dropkit.models.surgery import insert
 
 
 def network(name, policy):
     torch.manual_seed(0)
     net = build(name, input_shape=(1, 28, 28), num_classes=10)
-    apply_policy(net, Policy.parse(policy))
+    insert(net, Policy.parse(policy))
     return net
 
 
@@ -31,6 +32,8 @@ def network(name, policy):
         ("cnn", "fc=gaussian:0.3", "dropout", GaussianDropout, {"p": 0.3}),
         ("cnn", "conv[0]=gaussian:0.3", "pool1.site_dropout", GaussianDropout, {"p": 0.3}),
         ("cnn", "fc=alpha:0.2", "dropout", AlphaDropout, {"p": 0.2}),
+        ("cnn", "conv=feature-alpha:0.1", "pool1.site_dropout", FeatureAlphaDropout, {"p": 0.1}),
+        ("cnn", "conv@act=feature-alpha:0.1", "pool2.relu.site_dropout", FeatureAlphaDropout, {"p": 0.1}),
         ("cnn", "fc=concrete:0.2", "dropout", ConcreteDropout, {"p": pytest.approx(0.2)}),
         ("bn-cnn", "conv=concrete:0.2", "stage3.pool.site_dropout", ConcreteDropout2d, {"p": pytest.approx(0.2)}),
         ("cnn", "fc=connect:0.5", "fc1", DropConnect, {"p": 0.5}),
@@ -46,6 +49,30 @@ def test_a_kind_is_its_layer_at_its_place(name, policy, path, kind, attributes):
     layer = network(name, policy).get_submodule(path)
     assert type(layer) is kind
     assert {attribute: getattr(layer, attribute) for attribute in attributes} == attributes
+
+
+@pytest.mark.parametrize(
+    ("policy", "rates"),
+    [
+        ("path=depth:0.3", [0.1, 0.2, 0.3]),
+        ("path=depth:1", [1 / 3, 2 / 3, 1.0]),
+        ("path=sample:0.3", [0.3, 0.3, 0.3]),
+        ("path[1]=depth:0.3", [0.0, 0.3, 0.0]),  # of one branch that is named, it is the last
+        ("stage[13].block=depth:0.4", [0.2, 0.0, 0.4]),
+        ("path=depth:0.3,path[1]=0.5", [0.1, 0.5, 0.3]),  # the later item holds, the others keep their place
+        ("path[1]=0.5,path=depth:0.3", [0.1, 0.2, 0.3]),
+    ],
+)
+def test_the_rate_of_depth_grows_linearly_to_the_last_branch(policy, rates):
+    net = network("res-cnn", policy)
+    assert [net.get_submodule(f"stage{i}.block").p for i in (1, 2, 3)] == pytest.approx(rates)
+
+
+def test_depth_is_what_linear_rates_gives_to_modules_named_by_their_paths():
+    """Of modules the order is that of the network: no example input is needed."""
+    net = torch.nn.Sequential(*(dropkit.layers.paths.DropPath(0.0) for _ in range(4)))
+    insert(net, Policy.parse("[0-3]=depth:0.6"))
+    assert [layer.p for layer in net] == pytest.approx(dropkit.linear_rates(0.6, 4))
 
 
 def test_a_learned_rate_knows_the_layer_that_reads():
@@ -66,7 +93,7 @@ def test_dropped_weights_leave_the_network_s_own_units_alone():
 @pytest.mark.parametrize(("name", "conv"), [("cnn", "conv1"), ("bn-cnn", "stage1.conv"), ("res-cnn", "stage1.conv")])
 def test_an_input_and_the_weights_that_read_it_are_two_places(policy, name, conv):
     layer = network(name, policy).get_submodule(conv)
-    assert (type(layer), layer.p, layer.site_dropout.p) == (DropConnect, 0.5, 0.2)
+    assert (type(layer), layer.p, layer.input_dropout.p) == (DropConnect, 0.5, 0.2)
 
 
 @pytest.mark.parametrize("policy", ["conv=concrete:0.1,fc=connect:0.5", "fc=connect:0.5,conv=concrete:0.1"])
@@ -95,6 +122,13 @@ def test_a_learned_rate_knows_the_layer_that_drops_its_weights(policy):
         ("cnn", "conv=dropblock:0.1/0", "the number after the rate is the block's side, 1 or more, but got '0'"),
         ("cnn", "conv=dropblock:0.1/x", "1 or more, but got 'x'"),
         ("cnn", "conv=dropblock:0.1/", "1 or more, but got ''"),
+        ("cnn", "fc=feature-alpha:0.1", r"kind 'feature-alpha' drops whole feature maps, but fc\[0\] has none"),
+        ("cnn", "conv=feature-alpha:1", "the rate of kind feature-alpha has to be below 1"),
+        ("cnn", "conv=feature-alpha:0.1/3", "kind feature-alpha takes no number after its rate, but got /3"),
+        ("res-cnn", "path=feature-alpha:0.1", r"acts on no residual branch, but path\[0\] is one"),
+        ("res-cnn", "conv=depth:0.1", r"acts on residual branches alone, but conv\[0\] is none"),
+        ("res-cnn", "path=depth:0.1/3", "kind depth takes no number after its rate, but got /3"),
+        ("res-cnn", "path=depth:1.5", "a rate is the probability that a unit is dropped, from 0 to 1, but got 1.5"),
         ("cnn", "fc=gaussian:1", "the rate of kind gaussian has to be below 1"),
         ("cnn", "fc=concrete:0", "the rate of kind concrete has to be above 0"),
     ],
@@ -103,7 +137,7 @@ def test_what_cannot_be_is_said_and_changes_nothing(name, policy, message):
     net = build(name, input_shape=(1, 28, 28), num_classes=10)
     before = str(net)
     with pytest.raises(DropkitError, match=message):
-        apply_policy(net, Policy.parse(policy))
+        insert(net, Policy.parse(policy))
     assert str(net) == before
 
 
@@ -113,9 +147,11 @@ POLICIES = {
     "dropblock": "conv=dropblock:0.1/3",
     "gaussian": "conv=gaussian:0.1,fc=gaussian:0.5",
     "alpha": "fc=alpha:0.1",
+    "feature-alpha": "conv=feature-alpha:0.1",
     "concrete": "conv=concrete:0.1,fc=concrete:0.1",
     "connect": "conv=connect:0.1,fc=connect:0.5",
     "sample": "path=0.5",
+    "depth": "path=depth:0.5",
 }
 
 

@@ -12,13 +12,14 @@ from dropkit.layers.base import DropLayer
 from dropkit.layers.channels import Dropout2d
 from dropkit.layers.keyed import keyed
 from dropkit.models.networks import build
-from dropkit.models.policy import Item, Policy, apply_policy
+from dropkit.models.policy import Item, Policy
+from dropkit.models.surgery import insert
 
 
 def network(name, policy, shape=(1, 28, 28)):
     torch.manual_seed(0)
     net = build(name, input_shape=shape, num_classes=10)
-    apply_policy(net, Policy.parse(policy))
+    insert(net, Policy.parse(policy))
     return net
 
 
@@ -38,7 +39,7 @@ CASES = [
     ("cnn", "conv@act=0.1", {"pool1.relu.site_dropout": 0.1, "pool2.relu.site_dropout": 0.1}),
     ("cnn", "conv=0.1,conv[1]=0.3", {"pool1.site_dropout": 0.1, "pool2.site_dropout": 0.3}),
     ("cnn", "pool*=0.4", {"pool1.site_dropout": 0.4, "pool2.site_dropout": 0.4}),
-    ("cnn", "input=0.1,fc=0.5", {"conv1.site_dropout": 0.1, "dropout": 0.5}),
+    ("cnn", "input=0.1,fc=0.5", {"conv1.input_dropout": 0.1, "dropout": 0.5}),
     ("bn-cnn", "none", {}),
     ("bn-cnn", "model", {}),
     ("bn-cnn", "fc=0.5", {"flatten.site_dropout": 0.5}),
@@ -49,7 +50,7 @@ CASES = [
     ("mlp", "model", {"hidden.dropout1": 0.5, "hidden.dropout2": 0.5}),
     ("mlp", "fc[0]=0.2", {"hidden.dropout1": 0.2}),
     ("mlp", "head=0.2", {"hidden.dropout2": 0.2}),
-    ("mlp", "input=0.2,fc=0.5", {"flatten.site_dropout": 0.2, "hidden.dropout1": 0.5, "hidden.dropout2": 0.5}),
+    ("mlp", "input=0.2,fc=0.5", {"flatten.input_dropout": 0.2, "hidden.dropout1": 0.5, "hidden.dropout2": 0.5}),
 ]
 
 
@@ -108,7 +109,7 @@ def test_a_deep_copy_drops_with_its_own_layer():
 def test_channel_kind_at_an_own_layer_is_refused_and_changes_nothing():
     net = build("cnn", input_shape=(1, 28, 28), num_classes=10)
     with pytest.raises(DropkitError, match=r"fc\[0\] has none: use kind unit"):
-        apply_policy(net, Policy.parse("conv=0.1,fc=channel:0.5"))
+        insert(net, Policy.parse("conv=0.1,fc=channel:0.5"))
     assert rates(net) == {"dropout": 0.5}
 
 
@@ -180,5 +181,5 @@ def test_any_text_is_a_policy_or_a_clear_error(text):
 
 
 def test_a_model_that_lists_no_sites_is_refused():
-    with pytest.raises(DropkitError, match="Linear does not"):
-        apply_policy(torch.nn.Linear(3, 3), Policy.parse("fc=0.5"))
+    with pytest.raises(DropkitError, match="has to run once: give an example"):
+        insert(torch.nn.Linear(3, 3), Policy.parse("fc=0.5"))

@@ -79,3 +79,25 @@ def test_the_probe_is_of_training_pictures_and_as_large_as_the_validation_set():
     assert set(data.train_probe.tolist()) < set(data.train.tolist())
     _, other = batches(train=7, val=37)
     assert torch.equal(other.train_probe, other.train)
+
+
+def test_given_statistics_normalise_and_make_grey_pictures_coloured():
+    pictures, data = batches(channels=1)
+    mean, std = (0.1, 0.2, 0.5), (0.3, 0.25, 0.125)
+    split = Split(data.train.numpy(), data.val.numpy(), data.test.numpy(), 0, "")
+    given = Batches(pictures, split, CPU, statistics=(mean, std))
+    x, _ = given.read(given.val)
+    plain = pictures.images[given.val] / 255
+    for channel in range(3):
+        torch.testing.assert_close(x[:, channel], (plain[:, 0] - mean[channel]) / std[channel])
+    assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_features_take_the_place_of_the_pictures():
+    pictures, data = batches()
+    features = torch.arange(53.0)[:, None] * torch.ones(11)
+    split = Split(data.train.numpy(), data.val.numpy(), data.test.numpy(), 0, "")
+    x, y = Batches(pictures, split, CPU, features=features).read(data.test)
+    assert x.shape == (9, 11)
+    assert torch.equal(x[:, 0], data.test.float())
+    assert torch.equal(y, pictures.labels[data.test])

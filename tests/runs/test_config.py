@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dropkit.errors import DropkitError
+from dropkit.models.mlp import MLP
 from dropkit.runs.config import HOW_FIELDS, TrainConfig, safe_name
 
 DEFAULT = TrainConfig(data="digits")
@@ -89,7 +90,31 @@ def test_where_and_how_fast_do_not_belong_to_the_identity():
     changed = {"image_size": "7", "augment": "flip", "class_weights": "balanced", "group": "x", "on_bad_image": "skip"}
     changed |= {"epochs": 3, "schedule": "linear", "max_norm": 4.0}
     other = dataclasses.replace(DEFAULT, fold="1/3", **changed)
-    assert set(other.identity()) == {field.name for field in dataclasses.fields(TrainConfig)} - HOW_FIELDS
+    weights = {"pretrained", "finetune"}  # at most one of them
+    assert set(other.identity()) == {field.name for field in dataclasses.fields(TrainConfig)} - HOW_FIELDS - weights
+    for name in weights:
+        assert TrainConfig(data="digits", model="timm:resnet18", **{name: True}).identity()[name] is True
+
+
+def test_published_weights_need_a_librarys_network_and_one_use():
+    with pytest.raises(DropkitError, match="finetune takes published .* none for model 'cnn': .*--model timm:resnet18"):
+        TrainConfig(data="digits", finetune=True)
+    with pytest.raises(DropkitError, match="give either pretrained.*or finetune.*not both"):
+        TrainConfig(data="digits", model="timm:resnet18", pretrained=True, finetune=True)
+    with pytest.raises(DropkitError, match="augment 'flip' could not act: leave it out"):
+        TrainConfig(data="digits", model="timm:resnet18", pretrained=True, augment="flip")
+    assert TrainConfig(data="digits", model="torchvision:vgg11", pretrained=True, augment="none").pretrained
+
+
+def test_a_users_own_network_is_named_by_its_function_and_its_file():
+    assert TrainConfig(data="digits", model=MLP).model == "dropkit.models.mlp:MLP"
+    assert (
+        TrainConfig(data="digits", model="a/long/way/nets.py:small")
+        .folder()
+        .name.startswith("digits-nets.py-small-fc=0.5-seed0-")
+    )
+    with pytest.raises(DropkitError, match="model must be a text"):
+        TrainConfig(data="digits", model=" ")
 
 
 @given(st.text(max_size=200))

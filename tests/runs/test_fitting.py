@@ -10,7 +10,14 @@ import torch.nn.functional as F
 
 from dropkit.errors import DropkitError
 from dropkit.layers.keyed import keyed
-from dropkit.runs.fitting import DivergedError, Fit, augmentation_of, pick_device, pick_precision
+from dropkit.runs.fitting import (
+    DivergedError,
+    Fit,
+    augmentation_of,
+    loses_bfloat16,
+    pick_device,
+    pick_precision,
+)
 from dropkit.runs.training import load_data
 
 
@@ -299,3 +306,13 @@ def test_class_weights_enter_the_steps_gradient(short, digits):
     states = [other.model.state_dict() for other in (fit, hand, plain)]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert not all(torch.equal(states[0][key], states[2][key]) for key in states[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "lost"), [((1, 8, 8), False), ((1, 4, 4), True), ((1, 9, 4), True), ((1, 9, 9), False)]
+)
+def test_strides_over_maps_that_are_narrower_ask_for_float32(shape, lost):
+    """Three strides of 2 leave maps of 8 pixels no side that is narrower than a stride, those of 4 one."""
+    model = torch.nn.Sequential(*(torch.nn.Conv2d(channels, 4, 3, 2, 1) for channels in (1, 4, 4)))
+    assert loses_bfloat16(model, shape, torch.device("cpu")) is lost
+    assert not loses_bfloat16(model, shape, torch.device("meta"))

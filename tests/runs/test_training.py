@@ -352,3 +352,30 @@ def test_names_cannot_colour_the_terminal(short):
     said = training.describe_data(named, split)
     assert "\x1b" not in said
     assert "new\\nline" in said
+
+
+def test_a_training_says_what_misuse_the_check_finds_and_is_the_same(short, tmp_path, capfd):
+    config = {"dropout": "fc=0.9", "epochs": 1}
+    told = train(short(**config, out=str(tmp_path / "told")))
+    assert "warning DK012: p = 0.9" in capfd.readouterr().err
+    silent = train(short(**config, out=str(tmp_path / "silent")), progress=False)
+    assert "DK012" not in capfd.readouterr().err
+    assert files_of(told.folder)["model.safetensors"] == files_of(silent.folder)["model.safetensors"]
+    assert timeless(told.epochs) == timeless(silent.epochs)
+
+
+def test_a_training_says_nothing_where_the_check_finds_nothing(short, capfd):
+    train(short(dropout="fc=0.5", epochs=1))
+    said = capfd.readouterr().err
+    assert "DK0" not in said
+    assert "misuse" not in said
+
+
+def test_a_training_goes_on_where_the_check_cannot(short, capfd, monkeypatch):
+    def fails(model, example):
+        raise RuntimeError("no such thing\nat all")
+
+    monkeypatch.setattr(training, "check", fails)
+    assert train(short(epochs=1)).summary["epochs"] == 1
+    said = capfd.readouterr().err
+    assert "could not be checked for misuse of dropout (RuntimeError: no such thing)" in said

@@ -4,7 +4,8 @@ import pytest
 
 from dropkit.errors import DropkitError
 from dropkit.models.networks import NETWORKS, build
-from dropkit.models.policy import Policy, apply_policy
+from dropkit.models.policy import Policy
+from dropkit.models.surgery import insert
 from dropkit.studies.config import CompareConfig
 
 
@@ -13,7 +14,7 @@ def test_the_default_policies_suit_every_network():
         configs = CompareConfig(data="digits", model=name).configs()
         assert [config.dropout for config in configs][:2] == ["none", "fc=0.5"]
         for config in configs:
-            apply_policy(build(name, input_shape=(1, 8, 8), num_classes=10), Policy.parse(config.dropout))
+            insert(build(name, input_shape=(1, 8, 8), num_classes=10), Policy.parse(config.dropout))
     assert len(CompareConfig(data="digits").configs()) == 3
 
 

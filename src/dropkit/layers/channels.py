@@ -65,7 +65,7 @@ class _ChannelLayer(DropLayer):
 
 
 class Dropout1d(_ChannelLayer):
-    """Drop each channel of each sample with probability p in training (Tompson et al., CVPR 2015, sec. 3.2).
+    """Drop each channel of each sample with probability p in training (SpatialDropout of Tompson et al., CVPR 2015).
 
     A drop-in for `torch.nn.Dropout1d`. What is kept is multiplied by the inverse of the keep fraction; eval
     is the identity. p is rounded to a grid of 2**-32.
@@ -92,7 +92,7 @@ class Dropout1d(_ChannelLayer):
 
 
 class Dropout2d(_ChannelLayer):
-    """Drop each channel of each sample with probability p in training (Tompson et al., CVPR 2015, sec. 3.2).
+    """Drop each channel of each sample with probability p in training (SpatialDropout of Tompson et al., CVPR 2015).
 
     A drop-in for `torch.nn.Dropout2d`; see `Dropout1d`.
 
@@ -111,7 +111,7 @@ class Dropout2d(_ChannelLayer):
 
 
 class Dropout3d(_ChannelLayer):
-    """Drop each channel of each sample with probability p in training (Tompson et al., CVPR 2015, sec. 3.2).
+    """Drop each channel of each sample with probability p in training (SpatialDropout of Tompson et al., CVPR 2015).
 
     A drop-in for `torch.nn.Dropout3d`; see `Dropout1d`.
 

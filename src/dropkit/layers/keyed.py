@@ -83,7 +83,7 @@ def _sites(model: nn.Module) -> list[tuple[DropLayer, int]]:
 def _warn_of_others(model: nn.Module) -> None:
     """Warn of dropout layers that the key does not reach: their masks would differ from run to run unnoticed."""
     for path, module in model.named_modules():
-        if isinstance(module, _DropoutNd):
+        if isinstance(module, _DropoutNd) and module.p > 0:
             warnings.warn(
                 f"keyed does not reach the torch.nn.{type(module).__name__} at {path!r}, whose masks come from the "
                 "global generator: use dropkit's layer there",

@@ -1,13 +1,15 @@
 """The kinds of dropout that a policy can name, and where each can act."""
 
+from collections import OrderedDict
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-from dropkit.layers.alpha import AlphaDropout
+from dropkit.layers.alpha import AlphaDropout, FeatureAlphaDropout
 from dropkit.layers.base import DropLayer
-from dropkit.layers.blocks import DropBlock2d
-from dropkit.layers.channels import Dropout2d
+from dropkit.layers.blocks import DropBlock1d, DropBlock2d, DropBlock3d
+from dropkit.layers.channels import Dropout1d, Dropout2d, Dropout3d
 from dropkit.layers.gaussian import GaussianDropout
 from dropkit.layers.learned import ConcreteDropout, ConcreteDropout2d
 from dropkit.layers.paths import DropPath
@@ -32,6 +34,7 @@ class Kind:
         weights: it takes the place of the layer that makes the site's activation, whose weights it drops.
         learned: its rate is learned, from the weights of the layer that reads the activation.
         path: it acts on residual branches, and nothing else does.
+        deeper: the rate is the last site's; at those before it, it grows linearly with depth.
         argument: what the number after the rate means; None where there is none.
         least: a rate that is too low; None where 0 is allowed.
         most: a rate that is too high; None where 1 is allowed.
@@ -43,6 +46,7 @@ class Kind:
     weights: bool = False
     learned: bool = False
     path: bool = False
+    deeper: bool = False
     argument: str | None = None
     least: float | None = None
     most: float | None = None
@@ -52,12 +56,25 @@ def _plain(layer: Callable[[float], DropLayer]) -> Make:
     return lambda layers, site, rate, argument: layer(rate)
 
 
+def _axes(site: Site) -> int:
+    """Return how many axes the maps of a site have."""
+    return 2 if site.shape is None else len(site.shape) - 1
+
+
+def _channels(layers: Layers, site: Site, rate: float, argument: int | None) -> DropLayer:
+    return _CHANNELS[_axes(site)](rate)
+
+
 def _blocks(layers: Layers, site: Site, rate: float, argument: int | None) -> DropLayer:
-    return DropBlock2d(rate, BLOCK_SIZE if argument is None else argument)
+    return _BLOCKS[_axes(site)](rate, BLOCK_SIZE if argument is None else argument)
 
 
 def _connect(layers: Layers, site: Site, rate: float, argument: int | None) -> DropLayer:
-    return DropConnect(_layer(layers, site.made_by), rate)
+    # The layer is turned into the new one in place and keeps its hooks: DropConnect, which refuses some, sees none.
+    plain = copy(_layer(layers, site.made_by))
+    for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
+        setattr(plain, name, OrderedDict())
+    return DropConnect(plain, rate)
 
 
 def _concrete(layers: Layers, site: Site, rate: float, argument: int | None) -> DropLayer:
@@ -65,7 +82,8 @@ def _concrete(layers: Layers, site: Site, rate: float, argument: int | None) -> 
     if not site.spatial:
         return ConcreteDropout(rate, layer=reader)
     # A fully connected layer that reads maps counts pixels as inputs; whole maps are dropped.
-    return ConcreteDropout2d(rate, layer=reader, inputs=_layer(layers, site.made_by).out_channels)
+    channels = _layer(layers, site.made_by).out_channels if site.shape is None else site.shape[0]
+    return ConcreteDropout2d(rate, layer=reader, inputs=channels)
 
 
 def _layer(layers: Layers, path: str | None) -> Any:
@@ -73,13 +91,18 @@ def _layer(layers: Layers, path: str | None) -> Any:
     return layers(path)
 
 
+_CHANNELS = {1: Dropout1d, 2: Dropout2d, 3: Dropout3d}
+_BLOCKS = {1: DropBlock1d, 2: DropBlock2d, 3: DropBlock3d}
+
 KINDS: dict[str, Kind] = {
     "unit": Kind("single units", _plain(Dropout)),
-    "channel": Kind("whole feature maps", _plain(Dropout2d), maps=True),
+    "channel": Kind("whole feature maps", _channels, maps=True),
     "dropblock": Kind("blocks of feature maps", _blocks, maps=True, argument="the block's side", most=1.0),
     "gaussian": Kind("nothing, but multiplies units by noise", _plain(GaussianDropout), most=1.0),
     "alpha": Kind("single units", _plain(AlphaDropout), most=1.0),
+    "feature-alpha": Kind("whole feature maps", _plain(FeatureAlphaDropout), maps=True, most=1.0),
     "concrete": Kind("units at a learned rate", _concrete, learned=True, least=0.0, most=1.0),
     "connect": Kind("weights", _connect, weights=True),
     "sample": Kind("residual branches", _plain(DropPath), path=True),
+    "depth": Kind("residual branches", _plain(DropPath), path=True, deeper=True),
 }

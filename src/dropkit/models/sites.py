@@ -1,13 +1,7 @@
-"""A site: one place in a network where dropout acts, and the layer that acts there."""
+"""A site: one place in a network where dropout acts."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
-
-from torch import Tensor, nn
-
-# The name under which an inserted layer hangs on its host. A child module follows the host's train() and eval(),
-# moves with it, is found by dropkit.keyed and, having no parameters, adds no key to the state dict.
-SLOT = "site_dropout"
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -22,8 +16,14 @@ class Site:
         at_input: True when the layer acts on what the host reads, not on what it returns.
         spatial: True when the activation has channels and space, so that whole channels can be dropped.
         act_path: path of the stage's activation, the place that `@act` names; None when the stage has none.
-        made_by: path of the layer whose weights make the activation; None for the network's input.
+        made_by: path of the layer whose weights make the activation (the last one, where several do); None for the
+            network's input.
         read_by: path of the layer whose weights read it.
+        shape: of the activation of one sample, such as (C, H, W); None where the network never ran.
+        parameters: the share of the network's parameters that are in the layers which make the activation.
+        activations: the share of all sites' units that are this one's.
+        before_norm: True when the layer that reads it, or one before that, feeds a batch-norm.
+        dropout: what the network itself drops there, such as `unit 0.5 (classifier.2)`; None for nothing.
     """
 
     role: str
@@ -35,6 +35,11 @@ class Site:
     act_path: str | None = None
     made_by: str | None = None
     read_by: str | None = None
+    shape: tuple[int, ...] | None = None
+    parameters: float | None = None
+    activations: float | None = None
+    before_norm: bool | None = None
+    dropout: str | None = None
 
     @property
     def name(self) -> str:
@@ -49,21 +54,3 @@ class HasSites(Protocol):
     def dropout_sites(self) -> list[Site]:
         """Return the network's sites in execution order."""
         ...
-
-
-def attach(host: nn.Module, layer: nn.Module, *, at_input: bool) -> None:
-    """Let `layer` act on what `host` returns, or on what it reads."""
-    host.add_module(SLOT, layer)
-    if at_input:
-        host.register_forward_pre_hook(_drop_input)
-    else:
-        host.register_forward_hook(_drop_output)
-
-
-# Plain functions that look the layer up on the module they are given: a deep copy of the network then uses its own.
-def _drop_input(host: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (host.get_submodule(SLOT)(args[0]), *args[1:])
-
-
-def _drop_output(host: nn.Module, args: tuple[Any, ...], output: Tensor) -> Any:
-    return host.get_submodule(SLOT)(output)

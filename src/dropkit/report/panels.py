@@ -76,6 +76,10 @@ class Table:
     summary: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    opened: bool = False
+    """Whether it is seen without a click."""
+    of_policies: bool = True
+    """Whether the columns from the third on are policies."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dropkit.report.facts import cautions, page_facts, tested_on, text
 from dropkit.report.learned_rates import learned_rates_block
 from dropkit.report.sections import detail_blocks
 from dropkit.report.training import gap_block, learning_block
+from dropkit.report.uncertainty import uncertainty_block
 
 SPLITS = (("train", "training (a part)"), ("val", "validation"), ("test", "test"))
 
@@ -18,7 +19,12 @@ def run_view(record: Mapping[str, Any]) -> dict[str, Any]:
     summary = record.get("summary") or {}
     policy = str(record.get("policy", ""))
     lines = [read_policy(policy, palette.colour(1), [record])]
-    blocks = [learning_block(lines, "n = 1 run."), gap_block(lines, "n = 1 run."), learned_rates_block(record)]
+    blocks = [
+        learning_block(lines, "n = 1 run."),
+        gap_block(lines, "n = 1 run."),
+        learned_rates_block(record),
+        uncertainty_block(record),
+    ]
     error = numbers.percent((summary.get("test") or {}).get("error"))
     failed = diverged(record)
     balanced = any((summary.get(key) or {}).get("balanced_error") is not None for key, _ in SPLITS)

@@ -5,7 +5,6 @@ training, or one that is spread over several processes, sees the pictures that i
 """
 
 import random
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dropkit.callables import import_function, names_function, place_of
 from dropkit.errors import DropkitError, unknown
 from dropkit.masks import philox4x32, site_of
 from dropkit.masks.philox import MASK32
-from dropkit.runs.callables import import_function, names_function
 
 KEYED = ("flip", "crop")
 DEFAULT_OF_FOLDERS = "flip,crop"
@@ -118,7 +117,7 @@ class Augmentation:
         except Exception as error:  # a user's code may raise anything
             raise DropkitError(
                 f"the augmentation function {self.function.__name__!r} raised {type(error).__name__}: {error} "
-                f"({_last_line_of(error)}). Mend it, and run the command again"
+                f"({place_of(error)}). Mend it, and run the command again"
             ) from error
 
     def try_out(self, images: Tensor) -> None:
@@ -147,12 +146,6 @@ class Augmentation:
         return changed.to(images.device)
 
 
-def _last_line_of(error: Exception) -> str:
-    """Return where in the user's own code an error was raised."""
-    places = traceback.extract_tb(error.__traceback__)
-    return f"{places[-1].filename}, line {places[-1].lineno}" if places else "an unknown place"
-
-
 def _shift(bits: Tensor, side: int) -> Tensor:
     """Return a whole number from -side/8 to side/8 for each picture, all equally likely."""
     most = side // MARGIN
@@ -179,7 +172,7 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - a user's function may draw from it
+        np.random.seed(seed)  # noqa: NPY002 - what is called may draw from it
         try:
             yield
         finally:

@@ -1,6 +1,6 @@
 """Pictures on the device: kept as uint8, normalised when a batch is read, ordered by (seed, epoch) alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -21,28 +21,48 @@ class Batches:
         split: which of them are for training, validation and test.
         device: where they are kept and normalised.
         augmentation: what training pictures go through; evaluation does not.
+        statistics: mean and standard deviation of red, green and blue, of values from 0 to 1, by which pictures are
+            normalised; grey ones become coloured. None takes those of the training pictures, of as many channels as
+            they have.
+        features: float32 [N, F] of all pictures; they are then read in the place of the pictures.
     """
 
     def __init__(
-        self, pictures: Pictures, split: Split, device: torch.device, augmentation: Augmentation | None = None
+        self,
+        pictures: Pictures,
+        split: Split,
+        device: torch.device,
+        augmentation: Augmentation | None = None,
+        *,
+        statistics: tuple[Sequence[float], Sequence[float]] | None = None,
+        features: Tensor | None = None,
     ) -> None:
         self.pictures = pictures
         self.device = device
+        self.features = None if features is None else features.to(device)
         # What streams from disk is read batch by batch; all else is on the device from the start.
-        self.images = None if pictures.images is None else pictures.images.to(device)
+        held = pictures.images if features is None else None
+        self.images = None if held is None else held.to(device)
         self.labels = pictures.labels.to(device)
         self.augmentation = augmentation
         self.train = torch.from_numpy(split.train)
         self.val = torch.from_numpy(split.val)
         self.test = torch.from_numpy(split.test)
-        self.mean, self.inverse_std = (value.to(device) for value in _statistics(pictures, self.train))
+        found = _statistics(pictures, self.train) if statistics is None else _given(*statistics)
+        self.mean, self.inverse_std = (value.to(device) for value in found)
         # As large as the validation set, so that the gap compares two measurements of the same precision.
         chosen = np.random.default_rng([split.seed, len(split.train)]).permutation(len(split.train))
         self.train_probe = self.train[np.sort(chosen[: len(split.val)])]
 
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return normalised pictures, float32 [n, C, H, W] in channels-last memory format, and labels [n]."""
-        return self._normalised(self._raw(indices)), self.labels[indices.to(self.device)]
+        """Return normalised pictures, float32 [n, C, H, W] in channels-last memory format, and labels [n].
+
+        Where there are features, they take the pictures' place: float32 [n, F].
+        """
+        places = indices.to(self.device)
+        if self.features is not None:
+            return self.features[places], self.labels[places]
+        return self._normalised(self._raw(indices)), self.labels[places]
 
     def read_to_train(self, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Return pictures and labels as `read` does, the pictures augmented as they are in this epoch."""
@@ -62,8 +82,10 @@ class Batches:
         return self.images[indices.to(self.device)]
 
     def _normalised(self, raw: Tensor) -> Tensor:
+        # A grey picture becomes a coloured one where the statistics are of colours.
+        x = raw.expand(-1, len(self.mean), -1, -1)
         # Rearranged while it is a quarter as large.
-        x = raw.contiguous(memory_format=torch.channels_last).to(torch.float32)
+        x = x.contiguous(memory_format=torch.channels_last).to(torch.float32)
         return x.sub_(self.mean).mul_(self.inverse_std)
 
     def steps(self, batch_size: int) -> int:
@@ -78,6 +100,11 @@ class Batches:
             # A single picture left over joins the batch before it: batch-norm cannot train on one value.
             stop = (step + 1) * batch_size if step + 1 < count else None
             yield self.train[order[step * batch_size : stop]]
+
+
+def _given(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Return mean and 1 / standard deviation [C, 1, 1] of values from 0 to 255."""
+    return 255 * torch.tensor(mean).view(-1, 1, 1), 1 / (255 * torch.tensor(std).view(-1, 1, 1))
 
 
 def _statistics(pictures: Pictures, train: Tensor) -> tuple[Tensor, Tensor]:

@@ -79,6 +79,36 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise DropkitError(f"{path} is damaged ({error}): delete its folder and run the command again") from None
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return a safetensors file's metadata, without its tensors.
+
+    Raises:
+        DropkitError: if the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise DropkitError(f"{path} is damaged ({error}): delete its folder and run the command again") from None
+
+
+def load_weights(model: nn.Module, path: Path, name: str) -> None:
+    """Give the network called `name` the weights in a file.
+
+    Raises:
+        DropkitError: if the file is missing or damaged, or its weights are another network's.
+    """
+    tensors = read_tensors(path)[0]
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise DropkitError(
+            f"the weights in {path} do not fit the network that model {name!r} builds now ({reason}): restore its "
+            f"code, or the versions in environment.json beside the weights"
+        ) from None
+
+
 def clone_state(model: nn.Module) -> dict[str, Tensor]:
     """Return a copy of the model's state that later training does not change."""
     with torch.no_grad():

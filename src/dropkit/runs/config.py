@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from dropkit.callables import name_of
 from dropkit.errors import DropkitError, unknown
-from dropkit.runs.callables import name_of
+from dropkit.models.zoo_names import is_zoo
 
 # Fields that say where and how fast, not what is computed: a run may go on with other values of these.
 HOW_FIELDS = frozenset({"out", "threads", "device", "stream", "tensorboard"})
@@ -65,7 +66,13 @@ class TrainOptions:
     """What to do about files that cannot be read as pictures: stop and list them, or go on without them."""
 
     model: Text = "cnn"
-    """Network: cnn (the tutorial's), bn-cnn (batch-norm), res-cnn (residual blocks) or mlp (fully connected)."""
+    """cnn (the tutorial's), bn-cnn, res-cnn, mlp; timm:NAME, torchvision:NAME; module:function, path.py:function."""
+
+    pretrained: FlagCreatePairsOff[bool] = False
+    """Take the published weights of a timm or torchvision network, frozen, and train a new head on its features."""
+
+    finetune: FlagCreatePairsOff[bool] = False
+    """Take the published weights of a timm or torchvision network, and train all: a new head, the rest at lr / 10."""
 
     epochs: MaybeCount = None
     """Train for exactly N epochs (default: until the validation loss has not improved for --patience epochs)."""
@@ -142,14 +149,20 @@ class TrainOptions:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise unknown(name, str(getattr(self, name)), allowed)
-        augment: Any = self.augment  # from Python it may be the function itself
-        if callable(augment):
-            object.__setattr__(self, "augment", name_of("augment", augment))
-        for name in ("image_size", "augment", "group"):
+        for name in ("model", "augment"):
+            self._name_function(name)
+        for name in ("model", "image_size", "augment", "group"):
             self._check_text(name)
         self._check_schedule()
+        self._check_pretrained()
         if self.epochs is not None and self.max_epochs < self.epochs:
             object.__setattr__(self, "max_epochs", self.epochs)
+
+    def _name_function(self, name: str) -> None:
+        """Take a function's name for the function itself, which may be given from Python."""
+        given: Any = getattr(self, name)
+        if callable(given):
+            object.__setattr__(self, name, name_of(name, given))
 
     def _check_text(self, name: str) -> None:
         """Refuse an empty text; a number given for one (image_size=32) is taken as it would be written."""
@@ -171,6 +184,37 @@ class TrainOptions:
                 f"schedule {self.schedule!r} follows the progress of a training whose length is known beforehand: "
                 f"give the number of epochs too (--epochs N)"
             )
+
+    def _check_pretrained(self) -> None:
+        """Refuse published weights where there are none, and what cannot be done with them."""
+        if not self.published_weights:
+            return
+        if self.pretrained and self.finetune:
+            raise DropkitError(
+                "give either pretrained, which trains a new head alone, or finetune, which trains all of the network, "
+                "not both"
+            )
+        name = "pretrained" if self.pretrained else "finetune"
+        if not is_zoo(self.model):
+            raise DropkitError(
+                f"{name} takes published weights, and there are none for model {self.model!r}: give a network of a "
+                f"library, such as --model timm:resnet18 or --model torchvision:resnet18"
+            )
+        if self.pretrained and self.augment is not None and self.augment.strip() != "none":
+            raise DropkitError(
+                f"with pretrained each picture's features are computed once, so that augment {self.augment!r} could "
+                f"not act: leave it out, or train all of the network, with finetune"
+            )
+
+    @property
+    def model_name(self) -> str:
+        """The network's name, without the folders of the user's own file."""
+        return Path(self.model).name
+
+    @property
+    def published_weights(self) -> bool:
+        """Whether the training begins with weights that a library publishes."""
+        return self.pretrained or self.finetune
 
     @property
     def learning_rate(self) -> float:
@@ -232,7 +276,9 @@ class TrainConfig(TrainOptions, DropoutChoice):
         if self.out is not None:
             return Path(self.out)
         digest = short_hash(self.identity())
-        return Path("runs") / safe_name(f"{Path(self.data).stem}-{self.model}-{self.dropout}-seed{self.seed}-{digest}")
+        return Path("runs") / safe_name(
+            f"{Path(self.data).stem}-{self.model_name}-{self.dropout}-seed{self.seed}-{digest}"
+        )
 
 
 def default_fields() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from dropkit.runs.intervals import mean_interval
 from dropkit.runs.metrics import recall, softmax
 from dropkit.runs.record import RunFolder
 from dropkit.runs.run import Run
+from dropkit.uncertainty.calibration import reliability
 
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -138,16 +139,17 @@ def _calibration(tested: Sequence[_Tested]) -> dict[str, Any]:
     """
     top = np.concatenate([each.probabilities.max(axis=1) for each in tested])
     right = np.concatenate([each.predicted == each.labels for each in tested])
-    number = np.clip(np.ceil(top * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    count = np.bincount(number, minlength=BINS)
-    sums = [np.bincount(number, weights=values, minlength=BINS) for values in (top, right)]
-    confidence, accuracy = ([float(s / n) if n else None for s, n in zip(each, count, strict=True)] for each in sums)
+    found = reliability(top, right, BINS)
+    confidence, accuracy = (
+        [float(mean) if n else None for mean, n in zip(means, found.count, strict=True)]
+        for means in (found.confidence, found.accuracy)
+    )
     return {
-        "edges": [i / BINS for i in range(BINS + 1)],
+        "edges": found.edges.tolist(),
         "confidence": confidence,
         "accuracy": accuracy,
-        "count": count.tolist(),
-        "ece": float(np.abs(sums[0] - sums[1]).sum() / len(top)),
+        "count": found.count.tolist(),
+        "ece": found.ece,
     }
 
 

@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn, optim
@@ -17,16 +18,25 @@ from dropkit.errors import DropkitError, unknown
 from dropkit.layers.keyed import keyed
 from dropkit.layers.learned import ConcreteDropout, concrete_loss, learned_rates
 from dropkit.layers.schedule import Scheduled, parse
+from dropkit.models.conversion import converted
+from dropkit.models.head import Head, require_head_policy
 from dropkit.models.max_norm import max_norm
-from dropkit.models.networks import build
-from dropkit.models.policy import Policy, apply_policy
-from dropkit.runs.augment import DEFAULT_OF_FOLDERS, Augmentation
+from dropkit.models.networks import NETWORKS, build, build_finetuned
+from dropkit.models.operations import is_convolution, strides_over
+from dropkit.models.policy import Policy
+from dropkit.models.sites import HasSites
+from dropkit.models.surgery import convert, insert
+from dropkit.models.trace import trace
+from dropkit.models.zoo import classifier_paths, preprocessing
+from dropkit.runs.augment import DEFAULT_OF_FOLDERS, Augmentation, seeded
 from dropkit.runs.batches import Batches
 from dropkit.runs.checkpoint import clone_state
 from dropkit.runs.config import TrainConfig
+from dropkit.runs.features import Features, coloured, features_in_memory
 
 EVALUATION_BATCH = 1024
 EVALUATION_BATCH_CPU = 128  # larger ones leave a processor's caches
+BACKBONE_RATE = 0.1  # of the learning rate, for weights that were trained before
 CHECK_EVERY = 50  # steps between two looks at the losses: each look waits for the device
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
@@ -61,24 +71,50 @@ class Fit:
         config: what to train and how.
         pictures: the data.
         split: which pictures are for training, validation and test.
+        features: what the frozen network of a `pretrained` training makes of the pictures; computed where not given.
+        fresh: False where a checkpoint's weights are to replace the initial ones: none are downloaded then.
 
     Raises:
         DropkitError: if the network, the policy or the device is not available.
     """
 
-    def __init__(self, config: TrainConfig, pictures: Pictures, split: Split) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        pictures: Pictures,
+        split: Split,
+        features: Features | None = None,
+        *,
+        fresh: bool = True,
+    ) -> None:
         self.config = config
         self.pictures = pictures
         self.split = split
         self.device = pick_device(config.device)
         self.dtype = pick_precision(config.precision, self.device)
-        model = build_model(config, pictures.shape, pictures.classes).to(self.device)
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.scheduled = Scheduled(self.model, parse(config.schedule))
+        if config.pretrained and features is None:
+            features = features_in_memory(config.model, pictures, split, self.device)
+        if features is None:
+            options = {} if fresh else {"download": False}
+            model = build_model(config, pictures.shape, pictures.classes, **options)
+        else:
+            model = build_head(config, features.values.shape[1], pictures.classes)
+        if config.precision == "auto" and loses_bfloat16(model, pictures.shape, self.device):
+            self.dtype = torch.float32
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # A constant rate needs nothing done, and a network's own layers of torch.nn have no other.
+        self.scheduled = None if config.schedule == "constant" else Scheduled(self.model, parse(config.schedule))
         self.learns_rates = bool(learned_rates(self.model))
         self.optimizer = _optimizer(config, self.model)
         augmentation = Augmentation.parse(augmentation_of(config, pictures), config.seed)
-        self.data = Batches(pictures, split, self.device, augmentation)
+        self.data = Batches(
+            pictures,
+            split,
+            self.device,
+            augmentation,
+            statistics=statistics_of(config),
+            features=None if features is None else features.values,
+        )
         augmentation.try_out(pictures.read(self.data.train[:2]))
         self.class_weights = self.data.class_weights() if config.class_weights == "balanced" else None
         self.progress = Progress()
@@ -140,9 +176,10 @@ class Fit:
 
     def train_step(self, x: Tensor, y: Tensor) -> Tensor:
         """Make one step on pictures x [n, C, H, W] and labels y [n]; return the loss, detached."""
-        self.scheduled.apply(self._done())
+        if self.scheduled is not None:
+            self.scheduled.apply(self._done())
         # The block encloses forward and backward: a recomputation in backward needs the same masks.
-        with keyed(self.model, seed=self.config.seed, step=self.progress.step):
+        with keyed(self.model, seed=self.config.seed, step=self.progress.step), self._seeded():
             with self._precision():
                 logits = self.model(x)
             loss = F.cross_entropy(logits.float(), y, self.class_weights)
@@ -190,47 +227,111 @@ class Fit:
         steps = self.config.epoch_limit * self.data.steps(self.config.batch_size)
         return min(self.progress.step / steps, 1.0)
 
+    def _seeded(self) -> AbstractContextManager[None]:
+        """Make what a network of another's draws in its own code a function of (seed, step), as masks are."""
+        if self.config.pretrained or self.config.model in NETWORKS:
+            return nullcontext()
+        return seeded(int(np.random.SeedSequence([self.config.seed, self.progress.step]).generate_state(1)[0]))
+
     def _precision(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
 
-def build_model(config: TrainConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """Return the network with the seed's initial weights and the policy's dropout; the weights do not depend on it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = build(config.model, input_shape=shape, num_classes=classes)
-    apply_policy(model, Policy.parse(config.dropout))
+def build_model(config: TrainConfig, shape: tuple[int, int, int], classes: int, *, download: bool = True) -> nn.Module:
+    """Return the network with the seed's initial weights and the policy's dropout; the weights do not depend on it.
+
+    Args:
+        config: what is trained.
+        shape: (C, H, W) of a picture.
+        classes: K, the length of the logits.
+        download: False leaves published weights aside, where others are loaded anyway.
+    """
+    with _initial(config.seed):
+        if config.finetune:
+            shape = coloured(shape)
+            model = build_finetuned(config.model, input_shape=shape, num_classes=classes, download=download)
+        else:
+            model = build(config.model, input_shape=shape, num_classes=classes)
+    policy = Policy.parse(config.dropout)
+    if not policy.untouched:
+        insert(model, policy, None if isinstance(model, HasSites) else torch.zeros(2, *shape))
+    elif any(converted(module) is not None for module in model.modules()):
+        convert(model)  # the same rates, but masks that a resumed training draws again
     return model
+
+
+def build_head(config: TrainConfig, features: int, classes: int) -> nn.Module:
+    """Return what a `pretrained` training trains: a head on [n, F] features, with the policy's dropout."""
+    policy = Policy.parse(config.dropout)
+    require_head_policy(policy)
+    with _initial(config.seed):
+        head = Head(features, classes)
+    insert(head, policy)
+    return head
+
+
+@contextmanager
+def _initial(seed: int) -> Iterator[None]:
+    """Draw initial weights from the seed alone inside the block."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def statistics_of(config: TrainConfig) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Return the mean and the standard deviation that published weights expect; None without such weights."""
+    if not config.published_weights:
+        return None
+    expected = preprocessing(config.model)
+    return expected.mean, expected.std
 
 
 def augmentation_of(config: TrainConfig, pictures: Pictures) -> str:
     """Return the augmentation that a training takes: the config's, or what the kind of data makes usual."""
-    return config.augment or (DEFAULT_OF_FOLDERS if pictures.is_folder else "none")
+    usual = DEFAULT_OF_FOLDERS if pictures.is_folder and not config.pretrained else "none"
+    return config.augment or usual
 
 
 def _optimizer(config: TrainConfig, model: nn.Module) -> optim.Optimizer:
     rate, decay = config.learning_rate, config.weight_decay
     # One pass over the parameters instead of a dozen.
     fused = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in model.parameters())
+    groups = _groups(config, model)
     if config.optimizer == "sgd":
         nesterov = config.momentum > 0
-        return optim.SGD(_groups(model), rate, config.momentum, 0, decay, nesterov, fused=fused)
+        return optim.SGD(groups, rate, config.momentum, 0, decay, nesterov, fused=fused)
     family = optim.Adam if config.optimizer == "adam" else optim.AdamW
-    return family(_groups(model), rate, weight_decay=decay, fused=fused)
+    return family(groups, rate, weight_decay=decay, fused=fused)
 
 
-def _groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Return the parameters in groups, one with and one without weight decay.
+def _groups(config: TrainConfig, model: nn.Module) -> list[dict[str, Any]]:
+    """Return the parameters in groups: with and without weight decay, and those of published weights apart.
 
     Decay of the logit of a learned rate would draw the rate to 1/2, and the loss of learned rates already decays the
-    weights that read what it drops.
+    weights that read what it drops. What has been trained before moves at a tenth of the rate of what has not.
     """
     learned = [module for module in model.modules() if isinstance(module, ConcreteDropout)]
-    free = {id(module.p_logit) for module in learned}
-    free |= {id(module.reader[0].weight) for module in learned if module.reader is not None}
-    decayed = [parameter for parameter in model.parameters() if id(parameter) not in free]
-    others = [parameter for parameter in model.parameters() if id(parameter) in free]
-    return [{"params": decayed}, *([{"params": others, "weight_decay": 0.0}] if others else [])]
+    logits = {id(module.p_logit) for module in learned}
+    free = logits | {id(module.reader[0].weight) for module in learned if module.reader is not None}
+    new = logits | _of_classifier(config, model) if config.finetune else set()
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        slow = config.finetune and id(parameter) not in new
+        groups.setdefault((id(parameter) in free, slow), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            **({"weight_decay": 0.0} if is_free else {}),
+            **({"lr": BACKBONE_RATE * config.learning_rate} if slow else {}),
+        }
+        for (is_free, slow), parameters in sorted(groups.items(), key=lambda entry: entry[0])
+    ]
+
+
+def _of_classifier(config: TrainConfig, model: nn.Module) -> set[int]:
+    """Return the parameters, by id, of the classifier that took the place of the published one."""
+    paths = classifier_paths(model, config.model)
+    return {id(parameter) for path in paths for parameter in model.get_submodule(path).parameters()}
 
 
 def _require_finite(losses: list[Tensor], last_step: int) -> None:
@@ -265,6 +366,18 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def loses_bfloat16(model: nn.Module, shape: tuple[int, int, int], device: torch.device) -> bool:
+    """Whether bfloat16 is not to be trusted for a network: on a processor, where a stride is wider than its maps.
+
+    There torch 2.13's gradient of a convolution's weights differs from call to call and is at times not a number
+    (seen for channels-last maps with AVX-512). Small pictures in deep networks get there; dropkit's own never do.
+    """
+    if device.type != "cpu" or isinstance(model, HasSites):
+        return False
+    seen = trace(model, torch.zeros(2, *shape), training=False)
+    return any(strides_over(op, seen.shapes[op.reads[0]]) for op in seen.operations if is_convolution(op))
 
 
 def _fast_bfloat16(device: torch.device) -> bool:

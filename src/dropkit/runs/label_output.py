@@ -11,21 +11,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dropkit.data.names import printable
-from dropkit.runs.labelling import Label
+from dropkit.runs.labelling import Label, Sampled
 
-COLUMNS = ("picture", "class", "probability", "second_class", "second_probability", "error")
+COLUMNS = ("picture", "class", "probability", "second_class", "second_probability")
+SAMPLED_COLUMNS = (
+    *("samples", "interval_low", "interval_high", "std", "entropy", "expected_entropy", "mutual_information"),
+    "variation_ratio",
+)
 SHOWN_EVERY = 2.0  # seconds
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet compute a cell
 _WIDEST_PATH = 60
 
 
-def print_labels(labels: Iterable[Label], total: int, form: str) -> int:
+def print_labels(labels: Iterable[Label], total: int, form: str, *, sampled: bool = False) -> int:
     """Print labels on standard output, and how far it is on standard error; return how many are errors.
 
     Args:
         labels: as they come.
         total: how many will come.
         form: `text`, `csv` or `json`.
+        sampled: whether thinned networks were drawn, so that CSV has columns for what they say.
     """
     errors = 0
 
@@ -35,7 +40,8 @@ def print_labels(labels: Iterable[Label], total: int, form: str) -> int:
             errors += label.error is not None
             yield label
 
-    for line in FORMS[form](counted()):
+    lines = as_csv(counted(), sampled=sampled) if form == "csv" else FORMS[form](counted())
+    for line in lines:
         print(line)  # noqa: T201
     if errors:
         print(f"{errors:,} of {total:,} pictures could not be read", file=sys.stderr)  # noqa: T201
@@ -53,15 +59,44 @@ def as_text(labels: Iterable[Label]) -> Iterator[str]:
             yield f"{path}  cannot be read: {printable(label.error)}"
             continue
         (first, p), (second, q) = list(label.probabilities.items())[:2]
-        yield f"{path}  {p:6.1%}  {printable(first)}  ({printable(second)} {q:.1%})"
+        yield f"{path}  {p:6.1%}{_between(label)}  {printable(first)}  ({printable(second)} {q:.1%}){_spread(label)}"
 
 
-def as_csv(labels: Iterable[Label]) -> Iterator[str]:
-    """Yield lines of CSV, a heading first. No cell begins as a formula does: spreadsheets would compute it."""
-    yield _csv_line(COLUMNS)
+def _between(label: Label) -> str:
+    if label.sampled is None:
+        return ""
+    low, high = label.sampled.interval
+    return f" [{low:6.1%} to {high:6.1%}]"
+
+
+def _spread(label: Label) -> str:
+    if label.sampled is None:
+        return ""
+    figures = label.sampled
+    return (
+        f"  entropy {figures.entropy:.3f}, mutual information {figures.mutual_information:.3f}, std {figures.std:.3f}"
+    )
+
+
+def as_csv(labels: Iterable[Label], *, sampled: bool = False) -> Iterator[str]:
+    """Yield lines of CSV, a heading first. No cell begins as a formula does: spreadsheets would compute it.
+
+    Args:
+        labels: as they come.
+        sampled: whether thinned networks were drawn, so that there are columns for what they say.
+    """
+    extra = SAMPLED_COLUMNS if sampled else ()
+    yield _csv_line([*COLUMNS, *extra, "error"])
     for label in labels:
         best = [cell for name, value in list(label.probabilities.items())[:2] for cell in (name, f"{value:.6f}")]
-        yield _csv_line([label.picture, *best, *[""] * (4 - len(best)), label.error or ""])
+        cells = best + (_sampled_cells(label.sampled) if label.sampled is not None else [])
+        blank = [""] * (len(COLUMNS) - 1 + len(extra) - len(cells))
+        yield _csv_line([label.picture, *cells, *blank, label.error or ""])
+
+
+def _sampled_cells(figures: Sampled) -> list[str]:
+    values = (*figures.interval, figures.std, figures.entropy, figures.expected_entropy, figures.mutual_information)
+    return [str(figures.samples), *(f"{value:.6f}" for value in (*values, figures.variation_ratio))]
 
 
 def as_json(labels: Iterable[Label]) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """Labels for new pictures, from a finished run: what `dropkit predict` prints."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,34 @@ from torch import Tensor
 from dropkit.data.decoding import BadPictureError, decode
 from dropkit.data.folders import SUFFIXES, walk
 from dropkit.errors import DropkitError
-from dropkit.runs.fitting import pick_device
+from dropkit.runs.inference import ReadyNetwork, said_once
 from dropkit.runs.run import Run
+from dropkit.uncertainty.prediction import predict
 
 BATCH = 64
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """How far the thinned networks agree on one picture; see `dropkit.predict` for what each figure is.
+
+    Attributes:
+        samples: how many thinned networks were drawn.
+        interval: of the class's probability.
+        std: of the class's probability over the thinned networks.
+        entropy: of the mean probabilities, in nats.
+        expected_entropy: the mean of the thinned networks' entropies, in nats.
+        mutual_information: the difference of the two, in nats.
+        variation_ratio: the share of the thinned networks that say another class than most.
+    """
+
+    samples: int
+    interval: tuple[float, float]
+    std: float
+    entropy: float
+    expected_entropy: float
+    mutual_information: float
+    variation_ratio: float
 
 
 @dataclass(frozen=True)
@@ -27,11 +52,13 @@ class Label:
         picture: its path, as it was found.
         probabilities: class name to probability, the most probable first; empty for a picture that cannot be read.
         error: why it cannot be read; None for one that can.
+        sampled: how far the thinned networks agree; None where none were drawn.
     """
 
     picture: str
     probabilities: dict[str, float]
     error: str | None = None
+    sampled: Sampled | None = None
 
     @property
     def class_name(self) -> str | None:
@@ -43,6 +70,15 @@ class Label:
         """The probability of the most probable class."""
         return next(iter(self.probabilities.values()), None)
 
+    @property
+    def entropy(self) -> float | None:
+        """The entropy of the probabilities, in nats: 0 is sure; None for a picture that cannot be read."""
+        if self.sampled is not None:
+            return self.sampled.entropy
+        if not self.probabilities:
+            return None
+        return -sum(p * math.log(p) for p in self.probabilities.values() if p > 0) or 0.0
+
     def as_json(self) -> dict[str, Any]:
         """Return the label as plain JSON values."""
         return {
@@ -50,6 +86,7 @@ class Label:
             "class": self.class_name,
             "probability": self.probability,
             "probabilities": self.probabilities,
+            **({} if self.sampled is None else asdict(self.sampled)),
             "error": self.error,
         }
 
@@ -83,8 +120,10 @@ def _inside(folder: Path) -> list[Path]:
         ) from None
 
 
-def label_pictures(run: Run, files: Iterable[Path], *, device: str = "auto") -> Iterator[Label]:
-    """Yield a label for each picture, in order; the pictures are read a batch at a time.
+def label_pictures(
+    run: Run, files: Iterable[Path], *, samples: int = 0, seed: int = 0, device: str = "auto"
+) -> Iterator[Label]:
+    """Return the labels of pictures, in order, as they are asked for: the pictures are read a batch at a time.
 
     They are brought to the size and the colours of the training pictures, as those were, and normalised with the
     training pictures' mean and standard deviation. A file that cannot be read is a label with its error.
@@ -92,57 +131,75 @@ def label_pictures(run: Run, files: Iterable[Path], *, device: str = "auto") -> 
     Args:
         run: a finished run, whose best weights are used.
         files: pictures in any format, size and colours.
+        samples: thinned networks whose mean is the answer; 0 for a single pass without dropout. The masks of a
+            picture depend on the seed and its place among the files alone.
+        seed: of the masks.
         device: where the network computes.
 
     Raises:
-        DropkitError: if the run diverged before it had any weights.
+        DropkitError: before any picture is read, if the run diverged before it had any weights, or thinned networks
+            are asked for and it has no dropout.
     """
-    if run.summary["test"] is None:
-        raise DropkitError(f"the run in {str(run.folder)!r} diverged before an epoch was finished: it has no network")
-    classify = _Classifier(run, pick_device(device))
-    remaining = iter(files)
-    while batch := list(islice(remaining, BATCH)):
+    if isinstance(samples, bool) or samples < 0:
+        raise DropkitError(
+            f"samples must be 0, for a single pass, or the number of thinned networks, but got {samples!r}"
+        )
+    network = ReadyNetwork(run, device)
+    if samples:
+        network.require_dropout()
+    return _labels(_Classifier(network, samples, seed), iter(files))
+
+
+def _labels(classify: "_Classifier", files: Iterator[Path]) -> Iterator[Label]:
+    while batch := list(islice(files, BATCH)):
         yield from classify(batch)
 
 
 class _Classifier:
-    """A run's network, and how pictures are made ready for it."""
+    """Labels batches of pictures, which it counts."""
 
-    def __init__(self, run: Run, device: torch.device) -> None:
-        data = run.summary["data"]
-        self.channels, *self.size = data["shape"]
-        self.class_names: list[str] = data["class_names"]
-        self.mean = torch.tensor(data["mean"]).view(-1, 1, 1)
-        self.std = torch.tensor(data["std"]).view(-1, 1, 1)
-        self.device = device
-        self.model = run.model().to(device)
+    def __init__(self, network: ReadyNetwork, samples: int, seed: int) -> None:
+        self.network = network
+        self.samples = samples
+        self.seed = seed
+        self.seen = 0
 
     def __call__(self, files: Sequence[Path]) -> list[Label]:
         read = [self._read(file) for file in files]
-        pictures = [picture for picture in read if isinstance(picture, Tensor)]
-        answers = iter(self._probabilities(pictures) if pictures else ())
+        # What cannot be read keeps its place, so that the masks of the pictures after it do not depend on it.
+        blank = torch.zeros(self.network.channels, *self.network.size, dtype=torch.uint8)
+        batch = self.network.normalised(torch.stack([blank if isinstance(one, str) else one for one in read]))
+        answers = self._sampled(batch) if self.samples else self._single(batch)
+        self.seen += len(files)
         return [
-            Label(spelled(file), {}, error=picture) if isinstance(picture, str) else self._label(file, next(answers))
-            for file, picture in zip(files, read, strict=True)
+            Label(spelled(file), {}, error=picture) if isinstance(picture, str) else self._label(file, *answer)
+            for file, picture, answer in zip(files, read, answers, strict=True)
         ]
 
     def _read(self, file: Path) -> Tensor | str:
-        """Return the picture as the network takes it, or why it cannot be read."""
+        """Return the picture's pixels in the run's size and channels, or why it cannot be read."""
+        size = (self.network.size[0], self.network.size[1])
         try:
-            pixels = decode(file, size=(self.size[0], self.size[1]), channels=self.channels)
+            return torch.tensor(decode(file, size=size, channels=self.network.channels))
         except BadPictureError as error:
             return error.reason
-        return (torch.tensor(pixels).float() - self.mean) / self.std
 
-    def _probabilities(self, pictures: Sequence[Tensor]) -> list[list[float]]:
-        batch = torch.stack(list(pictures)).to(self.device)
+    def _single(self, batch: Tensor) -> list[tuple[list[float], None]]:
         with torch.inference_mode():
-            answer: list[list[float]] = self.model(batch).double().softmax(1).tolist()
-        return answer
+            answer = self.network.model(batch).double().softmax(1).tolist()
+        return [(row, None) for row in answer]
 
-    def _label(self, file: Path, probabilities: Sequence[float]) -> Label:
-        ranked = sorted(zip(self.class_names, probabilities, strict=True), key=lambda pair: -pair[1])
-        return Label(spelled(file), dict(ranked))
+    def _sampled(self, batch: Tensor) -> list[tuple[list[float], Sampled]]:
+        with said_once():
+            found = predict(self.network.model, batch, n=self.samples, seed=self.seed, first_sample=self.seen)
+        columns = ("interval", "std", "entropy", "expected_entropy", "mutual_information", "variation_ratio")
+        figures = zip(*(getattr(found, name).tolist() for name in columns), strict=True)
+        sampled = [Sampled(self.samples, tuple(interval), *rest) for interval, *rest in figures]
+        return list(zip(found.probabilities.tolist(), sampled, strict=True))
+
+    def _label(self, file: Path, probabilities: Sequence[float], sampled: Sampled | None) -> Label:
+        pairs = zip(self.network.class_names, probabilities, strict=True)
+        return Label(spelled(file), dict(sorted(pairs, key=lambda pair: -pair[1])), sampled=sampled)
 
 
 def spelled(file: Path) -> str:

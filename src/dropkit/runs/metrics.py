@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dropkit.errors import DropkitError, unknown
+from dropkit.uncertainty.calibration import reliability
 
 Metric = Literal["error", "nll", "balanced-error"]
 METRICS: tuple[Metric, ...] = ("error", "nll", "balanced-error")
@@ -137,16 +138,9 @@ def ece(logits: Any, labels: Any, bins: int = 15) -> float:
         >>> ece([[100.0, 0.0], [100.0, 0.0]], [0, 1])
         0.5
     """
-    if bins < 1:
-        raise DropkitError(f"bins={bins}: the calibration error needs at least 1 bin; 15 is usual")
     p = softmax(logits)
     y = _labels(labels, p)
-    top = p.max(axis=1)
-    right = _logits(logits).argmax(axis=1) == y
-    number = np.clip(np.ceil(top * bins).astype(np.int64) - 1, 0, bins - 1)
-    # |sum of (confidence - accuracy)| in a bin, over N, is share times distance
-    gap = np.bincount(number, weights=top - right, minlength=bins)
-    return float(np.abs(gap).sum() / len(y))
+    return reliability(p.max(axis=1), _logits(logits).argmax(axis=1) == y, bins).ece
 
 
 def _logits(given: Any) -> Array:

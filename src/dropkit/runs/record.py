@@ -9,6 +9,8 @@ model.safetensors       the weights of the best epoch
 test.safetensors        logits [n, classes] and labels [n] of the test pictures
 summary.json            the outcome; its presence says that the run is finished
 details.json            what the page shows beside: confusion, calibration, filters, mistakes
+uncertainty.json        what `dropkit uncertainty` measured, once it was run
+features/               with --pretrained: the frozen network's weights and the pictures' features
 """
 
 import dataclasses
@@ -19,9 +21,10 @@ from typing import Any
 
 from torch import Tensor
 
+from dropkit.callables import code_of
 from dropkit.errors import DropkitError
 from dropkit.files import make_folder, read_json, write_atomic, write_json
-from dropkit.runs.callables import code_of
+from dropkit.models.zoo_names import code_of_network
 from dropkit.runs.checkpoint import read_tensors, write_tensors
 from dropkit.runs.config import HOW_FIELDS, TrainConfig, default_fields
 
@@ -44,6 +47,8 @@ class RunFolder:
         self.test = path / "test.safetensors"
         self.summary = path / "summary.json"
         self.details = path / "details.json"
+        self.uncertainty = path / "uncertainty.json"
+        self.features = path / "features"
 
     @property
     def finished(self) -> bool:
@@ -63,7 +68,7 @@ class RunFolder:
         """
         if self.begun:
             refuse_other_fields("run", self.path, read_json(self.config), config.identity())
-            self._require_same_code(config)
+            self.require_same_code(config)
         elif self.path.is_dir() and any(self._foreign(child.name) for child in self.path.iterdir()):
             raise DropkitError(
                 f"the folder {str(self.path)!r} holds something else: give an empty or new one with --out"
@@ -71,17 +76,24 @@ class RunFolder:
         elif self.path.exists() and not self.path.is_dir():
             raise DropkitError(f"{str(self.path)!r} is a file: give a folder with --out")
 
-    def _require_same_code(self, config: TrainConfig) -> None:
-        before = read_json(self.environment).get("augment_code")
-        if before is not None and before != code_of("augment", config.augment):
-            raise DropkitError(
-                f"the code of {config.augment!r} has changed since the run in {str(self.path)!r} began: restore it, or "
-                "give a new folder with --out"
-            )
+    def require_same_code(self, config: TrainConfig) -> None:
+        """Refuse to go on with functions of the user's own that have changed since.
+
+        Raises:
+            DropkitError: naming the function.
+        """
+        environment = read_json(self.environment)
+        for option, given, code in own_code(config):
+            before = environment.get(f"{option}_code")
+            if before is not None and before != code:
+                raise DropkitError(
+                    f"the code of {given!r} has changed since the run in {str(self.path)!r} began: restore it, or "
+                    "give a new folder with --out"
+                )
 
     def _foreign(self, name: str) -> bool:
         """Whether a file is none of those that stand in a folder when `begin` is stopped before its end."""
-        return not (name.startswith(".") or name in (self.split.name, self.environment.name))
+        return not (name.startswith(".") or name in (self.split.name, self.environment.name, self.features.name))
 
     def begin(self, config: TrainConfig, environment: dict[str, Any], split: dict[str, Any]) -> None:
         """Create the folder. The config comes last: its presence says that the others are there."""
@@ -132,6 +144,18 @@ class RunFolder:
     def read_test(self) -> dict[str, Tensor]:
         """Return {"logits": [n, classes], "labels": [n]} of the test pictures."""
         return read_tensors(self.test)[0]
+
+
+def own_code(config: TrainConfig) -> list[tuple[str, str | None, str | None]]:
+    """Return (option, what it was given, hash of the code behind it) of every option that may name a function.
+
+    Raises:
+        DropkitError: if a function cannot be imported.
+    """
+    return [
+        ("augment", config.augment, code_of("augment", config.augment)),
+        ("model", config.model, code_of_network(config.model)),
+    ]
 
 
 def refuse_other_fields(what: str, folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:

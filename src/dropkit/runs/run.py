@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from dropkit.errors import DropkitError
 from dropkit.files import read_json
-from dropkit.runs.checkpoint import read_tensors
+from dropkit.models.head import FrozenNetwork
+from dropkit.runs.checkpoint import load_weights, read_tensors
 from dropkit.runs.config import TrainConfig
-from dropkit.runs.fitting import build_model
+from dropkit.runs.features import FeatureFolder, coloured
+from dropkit.runs.fitting import build_head, build_model
 from dropkit.runs.record import RunFolder
 
 
@@ -40,7 +42,7 @@ class Run:
 
     @property
     def page(self) -> Path:
-        """The run's page; a run that belongs to a study has none of its own."""
+        """The run's page; a run that belongs to a study has none of its own until one is asked for."""
         return self.folder / "report.html"
 
     def test_predictions(self) -> tuple[Tensor, Tensor]:
@@ -49,11 +51,25 @@ class Run:
         return stored["logits"], stored["labels"]
 
     def model(self) -> nn.Module:
-        """Return the network with the weights of the best epoch, on the CPU, in eval mode."""
-        channels, height, width = self.summary["data"]["shape"]
-        model = build_model(self.config, (channels, height, width), self.summary["data"]["classes"])
-        model.load_state_dict(read_tensors(RunFolder(self.folder).model)[0])
-        return model.eval()
+        """Return the network with the weights of the best epoch, on the CPU, in eval mode; nothing is downloaded.
+
+        It takes pictures as `summary["data"]` tells: normalised by its mean and std, with as many channels as these
+        have.
+
+        Raises:
+            DropkitError: if the weights are not there, or the code of the user's own network has changed.
+        """
+        folder, config, data = RunFolder(self.folder), self.config, self.summary["data"]
+        folder.require_same_code(config)
+        shape = (data["shape"][0], data["shape"][1], data["shape"][2])
+        if not config.pretrained:
+            model = build_model(config, shape, data["classes"], download=False)
+            load_weights(model, folder.model, config.model)
+            return model.eval()
+        head = build_head(config, read_tensors(folder.model)[0]["fc.weight"].shape[1], data["classes"])
+        load_weights(head, folder.model, "head")
+        features = FeatureFolder(self.folder / read_json(folder.environment)["features"], config.model)
+        return FrozenNetwork(features.backbone(coloured(shape)), head).eval()
 
     def __str__(self) -> str:
         """Say how it went, in a line or two."""
@@ -97,6 +113,7 @@ def _page_record(run: Run) -> dict[str, Any]:
         "summary": run.summary,
         "epochs": run.epochs,
         "details": read_json(folder.details) if folder.details.is_file() else None,
+        "uncertainty": read_json(folder.uncertainty) if folder.uncertainty.is_file() else None,
     }
 
 

@@ -1,5 +1,6 @@
 """One training, from its config to its record on disk; unfinished ones go on, finished ones are read."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,21 +16,27 @@ from dropkit.data.pictures import Pictures, load
 from dropkit.data.split import Split, make_split
 from dropkit.errors import DropkitError
 from dropkit.files import read_json, write_json
+from dropkit.models.check.check import check
+from dropkit.models.head import require_head_policy
+from dropkit.models.policy import Policy
+from dropkit.models.zoo import version_of
+from dropkit.models.zoo_names import is_zoo
 from dropkit.runs.augment import Augmentation
-from dropkit.runs.callables import code_of
 from dropkit.runs.checkpoint import load_checkpoint, save_checkpoint
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.details import run_details
 from dropkit.runs.display import Display, training_display
 from dropkit.runs.environment import describe_environment
 from dropkit.runs.events import event_files, require_tensorboard
-from dropkit.runs.fitting import DivergedError, Fit, augmentation_of
+from dropkit.runs.features import FeatureFolder, Features, image_size_of, needed_by
+from dropkit.runs.fitting import DivergedError, Fit, augmentation_of, pick_device
 from dropkit.runs.interrupts import deferred_interrupt
 from dropkit.runs.metrics import balanced_error, ece, error, nll, recall
-from dropkit.runs.record import RunFolder
+from dropkit.runs.record import RunFolder, own_code
 from dropkit.runs.run import Run, read_run, write_run_page
 
 SHOWN_CLASSES = 10
+CHECKED_PICTURES = 8  # enough to run a network on, few enough to cost no time
 
 
 def train(
@@ -38,6 +45,7 @@ def train(
     progress: bool = True,
     page: bool = True,
     data: tuple[Pictures, Split] | None = None,
+    features: Path | None = None,
 ) -> Run:
     """Train a network with dropout on pictures, evaluate it, and keep everything about it in a folder.
 
@@ -50,6 +58,8 @@ def train(
         progress: show progress on standard error.
         page: write the run's page, report.html, into its folder.
         data: the pictures and their split where the caller has them loaded already.
+        features: folder in which the features of a `pretrained` training are kept; `features` in the run's when not
+            given.
 
     Returns:
         The run: its summary, its metrics, its folder.
@@ -71,7 +81,7 @@ def train(
         _refuse_other_pictures(folder, config, pictures, split)
         repeated = folder.finished
         if not repeated:
-            _train(folder, config, pictures, split, progress)
+            _train(folder, config, (pictures, split), features or folder.features, progress)
         run = read_run(folder.path, repeated=repeated)
         if page and not run.page.is_file():  # also after a stop between the summary and the page
             write_json(folder.details, run_details(run, pictures))
@@ -79,21 +89,63 @@ def train(
     return run
 
 
-def _train(folder: RunFolder, config: TrainConfig, pictures: Pictures, split: Split, progress: bool) -> None:
+def _train(folder: RunFolder, config: TrainConfig, data: tuple[Pictures, Split], place: Path, progress: bool) -> None:
     """Train from where the folder's run is to its end."""
     if config.tensorboard:
         require_tensorboard()
     with computing_threads(config.threads):
-        fit = Fit(config, pictures, split)
-        environment = describe_environment(fit.device, fit.dtype)
-        environment["augment_code"] = code_of("augment", config.augment)
-        _begin_or_resume(folder, fit, environment, split.to_json(pictures))
+        features = keep_features(config, data, place, progress=progress) if config.pretrained else None
+        fit = Fit(config, *data, features, fresh=not folder.checkpoint.is_file())
+        environment = {**describe_environment(fit.device, fit.dtype), **_code_and_weights(config)}
+        if features is not None:
+            # Relative, so that a study may be moved as a whole.
+            environment |= {"weights": features.weights, "features": os.path.relpath(place, folder.path)}
+        _begin_or_resume(folder, fit, environment, data[1].to_json(data[0]))
+        if progress:
+            _say_misuse(fit)
         with (
             training_display(config.epoch_limit, show=progress) as display,
             event_files(folder.path, wanted=config.tensorboard, epochs=fit.progress.epoch) as write_events,
         ):
             failure = _run_epochs(folder, fit, display, write_events)
         _finish(folder, fit, failure)
+
+
+def _say_misuse(fit: Fit) -> None:
+    """Say what the check finds, but for notes, in the network that is going to be trained, and leave it as it is."""
+    try:
+        found = check(fit.model, fit.data.read(fit.data.train[:CHECKED_PICTURES])[0])
+    except Exception as error:  # a network may do what the check cannot follow, and train well all the same
+        reason = str(error).partition("\n")[0]
+        say(f"note: the network could not be checked for misuse of dropout ({type(error).__name__}: {reason})")
+        return
+    for finding in found:
+        if finding.severity != "note":
+            say(str(finding))
+
+
+def _code_and_weights(config: TrainConfig) -> dict[str, Any]:
+    """Return what stands for the code of the user's own functions, and the version of a library's networks."""
+    code = {f"{option}_code": value for option, _, value in own_code(config)}
+    return {**code, **(version_of(config.model) if is_zoo(config.model) else {})}
+
+
+def keep_features(
+    config: TrainConfig, data: tuple[Pictures, Split], place: Path, *, whole: bool = False, progress: bool = False
+) -> Features:
+    """Return the features of a `pretrained` training, from the folder `place`, where the first call keeps them.
+
+    Args:
+        config: the training.
+        data: all pictures, and which of them it needs.
+        place: the folder.
+        whole: compute all pictures' features, also those that this split leaves out.
+        progress: show progress on standard error.
+    """
+    require_head_policy(Policy.parse(config.dropout))  # before what may take minutes
+    device = pick_device(config.device)
+    needed = None if whole else needed_by(*data)
+    return FeatureFolder(place, config.model).load_or_compute(data[0], device, needed=needed, progress=progress)
 
 
 @contextmanager
@@ -127,9 +179,11 @@ def load_data(
     """
     if config.augment is not None:
         Augmentation.parse(config.augment, config.seed)  # before the pictures are read, which may take its time
+    if config.pretrained:
+        require_head_policy(Policy.parse(config.dropout))
     pictures = load(
         config.data,
-        image_size=config.image_size,
+        image_size=image_size_of(config),
         on_bad_image=config.on_bad_image,
         stream=config.stream,
         spool=spool,
@@ -180,6 +234,11 @@ def _begin_or_resume(folder: RunFolder, fit: Fit, environment: dict[str, Any], s
         folder.begin(fit.config, environment, split)
         return
     before = read_json(folder.environment)
+    if before.get("weights") != environment.get("weights"):
+        raise DropkitError(
+            f"the frozen network's weights are others than those with which the run in {str(folder.path)!r} began: "
+            f"restore its folder of features, or give a new folder with --out"
+        )
     changed = [name for name in ("torch", "cpu", "threads", "device", "precision") if before[name] != environment[name]]
     if changed:
         details = ", ".join(f"{name} {before[name]} then, {environment[name]} now" for name in changed)

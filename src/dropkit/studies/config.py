@@ -71,4 +71,5 @@ class CompareConfig(TrainOptions, Comparison):
         return [arm_config(TrainConfig(**options), text) for text in arms]
 
     def _default_policies(self) -> tuple[str, ...]:
-        return tuple(text for text in DEFAULT_POLICIES if self.model not in NO_CONVOLUTIONS or "conv" not in text)
+        alone = self.pretrained or self.model in NO_CONVOLUTIONS  # there is nothing but a head, or no convolution
+        return tuple(text for text in DEFAULT_POLICIES if not alone or "conv" not in text)

@@ -14,6 +14,7 @@ from dropkit.data.split import Split
 from dropkit.errors import DropkitError
 from dropkit.runs.checkpoint import save_checkpoint
 from dropkit.runs.config import TrainConfig
+from dropkit.runs.features import Features
 from dropkit.runs.fitting import Fit
 from dropkit.runs.training import computing_threads
 
@@ -35,10 +36,12 @@ class Estimate:
     epochs: int
 
 
-def estimate(config: TrainConfig, data: tuple[Pictures, Split], threads: int) -> Estimate:
+def estimate(
+    config: TrainConfig, data: tuple[Pictures, Split], threads: int, features: Features | None = None
+) -> Estimate:
     """Time steps and an evaluation of one training, and multiply."""
     with computing_threads(threads):
-        fit = Fit(config, *data)
+        fit = Fit(config, *data, features)
         _time_steps(fit, WARM_UP_STEPS)
         fit.evaluate(fit.data.val[:1])
         per_step = _time_steps(fit, TIMED_STEPS) / TIMED_STEPS

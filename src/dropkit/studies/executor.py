@@ -16,6 +16,7 @@ from dropkit.runs.config import TrainConfig
 from dropkit.runs.training import split_data, train
 
 PROCESS_START_SECONDS = 5.0
+FEATURES = "features"  # folder in the study's, in which a frozen network's features are kept for all its runs
 PICTURE_FIELDS = ("image_size", "on_bad_image", "stream")  # what else than the source decides what is loaded, and how
 
 
@@ -56,24 +57,28 @@ class LocalProcesses:
         tasks = [dataclasses.replace(config, threads=self.threads) for config in configs]
         if min(self.workers, len(tasks)) <= 1:
             for task in tasks:
-                yield _train(task, pictures)
+                yield _train(task, pictures, spool)
             return
         # loky's processes need no `if __name__ == "__main__"` in the caller's script, unlike multiprocessing's.
         pool = Parallel(n_jobs=min(self.workers, len(tasks)), return_as="generator_unordered", batch_size=1)
-        told = (str(spool), self.copies, pictures.fingerprint)
+        # Published weights have a size of their own, and the arms' networks may differ in it: all see these pictures.
+        height, width = pictures.shape[1:]
+        size = f"{height}x{width}" if tasks[0].published_weights else None
+        told = (str(spool), self.copies, pictures.fingerprint, size)
         yield from pool(delayed(_train_in_process)(task, *told) for task in tasks)
 
 
-def _train_in_process(config: TrainConfig, spool: str, copies: int, fingerprint: str) -> Path:
+def _train_in_process(config: TrainConfig, spool: str, copies: int, fingerprint: str, size: str | None) -> Path:
     # Ctrl-C reaches every process of the terminal; the parent alone answers it and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    how = tuple((name, getattr(config, name)) for name in PICTURE_FIELDS)
-    return _train(config, _pictures(config.data, how, spool, copies, fingerprint))
+    how = {name: getattr(config, name) for name in PICTURE_FIELDS}
+    how["image_size"] = how["image_size"] or size
+    return _train(config, _pictures(config.data, tuple(how.items()), spool, copies, fingerprint), Path(spool))
 
 
-def _train(config: TrainConfig, pictures: Pictures) -> Path:
+def _train(config: TrainConfig, pictures: Pictures, study: Path) -> Path:
     data = (pictures, split_data(config, pictures))
-    return train(config, progress=False, page=False, data=data).folder
+    return train(config, progress=False, page=False, data=data, features=study / FEATURES).folder
 
 
 @lru_cache(maxsize=1)

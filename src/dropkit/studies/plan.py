@@ -9,15 +9,18 @@ from dropkit.data.pictures import Pictures
 from dropkit.data.split import Split
 from dropkit.errors import DropkitError
 from dropkit.files import make_folder, read_json, write_json
+from dropkit.models.head import require_head_policy
+from dropkit.models.policy import Policy
 from dropkit.runs.config import TrainConfig, safe_name
 from dropkit.runs.display import duration
+from dropkit.runs.features import Features
 from dropkit.runs.record import RunFolder, refuse_other_fields
 from dropkit.runs.run import Run, read_run
-from dropkit.runs.training import say
+from dropkit.runs.training import keep_features, say
 from dropkit.studies.analysis import analyse
 from dropkit.studies.display import watch
 from dropkit.studies.estimate import Estimate, estimate, parse_budget, seeds_within
-from dropkit.studies.executor import LocalProcesses
+from dropkit.studies.executor import FEATURES, LocalProcesses
 from dropkit.studies.question import FEWEST_SEEDS, Question
 from dropkit.studies.rounds import Round
 from dropkit.studies.study import describe_looks
@@ -85,7 +88,8 @@ class Plan:
         self.count = seeds or stored or (DEFAULT_SEEDS if folds is None else 1)
         # Building every network also finds a wrong model or policy before anything is written.
         configs = self.question.configs if self._missing() else []
-        costs = [estimate(config, data, self.executor.threads) for config in configs]
+        features = self._features(configs, data, progress=progress)
+        costs = [estimate(config, data, self.executor.threads, features.get(config.model)) for config in configs]
         if budget is not None and not stored:  # a study that goes on keeps the seeds that its budget once bought
             per_seed = (folds or 1) * sum(cost.seconds for cost in costs) / self.executor.workers
             left = parse_budget(budget) - self.executor.start_seconds
@@ -95,6 +99,20 @@ class Plan:
             say(self._forecast(costs))
         make_folder(self.folder)
         self._note(looks=self._stored("looks", []))
+
+    def _features(
+        self, configs: Sequence[TrainConfig], data: tuple[Pictures, Split], *, progress: bool
+    ) -> dict[str, Features]:
+        """Return the features of every frozen network, computed once and kept for all trainings of the study."""
+        frozen = [config for config in configs if config.pretrained]
+        for config in frozen:
+            require_head_policy(Policy.parse(config.dropout))  # all of them, before what may take minutes
+        place, whole = self.folder / FEATURES, self.question.folds is not None
+        networks = {config.model: config for config in frozen}
+        return {
+            name: keep_features(config, data, place, whole=whole, progress=progress)
+            for name, config in networks.items()
+        }
 
     def _counted(self, count: int) -> str:
         """Say how many seeds, or repetitions."""

@@ -77,7 +77,7 @@ class Question:
         if out is not None:
             return Path(out)
         first = self.configs[0]
-        return Path("studies") / safe_name(f"{Path(first.data).stem}-{first.model}-{short_hash(self.identity())}")
+        return Path("studies") / safe_name(f"{Path(first.data).stem}-{first.model_name}-{short_hash(self.identity())}")
 
     def with_epochs_doubled(self) -> "Question":
         """Return the question with twice the epochs, or twice their limit, in every arm."""

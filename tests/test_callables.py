@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from dropkit.callables import code_of, import_function, name_of, names_function
 from dropkit.errors import DropkitError
-from dropkit.runs.callables import code_of, import_function, name_of, names_function
 from dropkit.runs.config import TrainConfig
 
 

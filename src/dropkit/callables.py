@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -92,6 +93,12 @@ def _from_file(option: str, path: Path) -> ModuleType:
         del sys.modules[name]
         raise DropkitError(f"{option}: {str(path)!r} fails when run ({type(error).__name__}: {error})") from error
     return module
+
+
+def place_of(error: Exception) -> str:
+    """Return where in the user's own code an error was raised."""
+    places = traceback.extract_tb(error.__traceback__)
+    return f"{places[-1].filename}, line {places[-1].lineno}" if places else "an unknown place"
 
 
 def code_of(option: str, text: str | None) -> str | None:

@@ -1,0 +1,1 @@
+"""Finding the misuse of dropout in a network, by running it."""

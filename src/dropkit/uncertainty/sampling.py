@@ -1,0 +1,125 @@
+"""Sampling thinned networks: many passes that share all that dropout does not change."""
+
+import warnings
+from operator import index
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dropkit.errors import DropkitError
+from dropkit.masks import key_words
+from dropkit.models.trace import refuse_untraceable
+from dropkit.uncertainty.causes import nothing_drops
+from dropkit.uncertainty.chunks import draws_at_a_time
+from dropkit.uncertainty.thinning import Thinning
+
+_RANDOM = "randomness"  # what torch.vmap's message says when something draws random numbers
+
+
+def sample(
+    model: nn.Module, x: Tensor, n: int = 50, seed: int = 0, chunk: int | None = None, *, first_sample: int = 0
+) -> Tensor:
+    """Return the logits of n thinned networks: n draws of all of a network's dropout masks, all else in eval mode.
+
+    Monte-Carlo dropout (Gal and Ghahramani, ICML 2016, sec. 4). Dropout counts whoever wrote it: dropkit's layers,
+    torch.nn's, torchvision's and timm's, and functional dropout. Batch-norm stays in eval mode. The draws are an axis
+    that enters the masks' keys alone (torch.vmap), so what comes before the first active dropout is computed once for
+    a chunk of draws, not once for each. The masks are keyed: sample i of picture j is the same for any n, chunk and
+    batch. Neither the network nor torch's generator is changed, also when an exception ends the call.
+
+    A network that cannot be computed for many draws at once (in-place sums with what is dropped, `.item()`, code that
+    depends on data) is run once for each draw, with the same masks; a warning says why.
+
+    Args:
+        model: a network that maps [N, ...] to logits [N, classes], on any device.
+        x: a batch of its input.
+        n: how many thinned networks.
+        seed: of the masks; an integer from 0 to 2**64 - 1.
+        chunk: draws that are computed at once; by default as many as keep what they compute within a processor's cache,
+            or a graphics processor's memory.
+        first_sample: the number of the first picture of the batch, where it is a part of a larger set.
+
+    Returns:
+        Logits [n, N, classes].
+
+    Raises:
+        DropkitError: if nothing is dropped (the message names the cause), or an argument is out of range.
+
+    >>> net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 2))
+    >>> logits = sample(net, torch.ones(7, 3), n=20)
+    >>> logits.shape, bool((logits[0] == logits[1]).all())
+    (torch.Size([20, 7, 2]), False)
+    """
+    refuse_untraceable(model)
+    _require(n=n, chunk=1 if chunk is None else chunk)
+    if chunk is None:
+        chunk = draws_at_a_time(model, x, n)
+    keys = torch.stack([key_words(seed, 0, draw, first_sample) for draw in range(n)])
+    with Thinning(model, x) as thinned, torch.no_grad():
+        run = _Runner(thinned, x)
+        logits = torch.cat([run(part) for part in keys.split(chunk)])
+    if not thinned.fired:
+        raise nothing_drops(model, x)
+    return logits
+
+
+class _Runner:
+    """Runs a thinned network for several draws: at once, or one after the other where it must be."""
+
+    def __init__(self, thinned: Thinning, x: Tensor) -> None:
+        self.thinned = thinned
+        self.x = x
+        self.one_by_one = False
+
+    def __call__(self, keys: Tensor) -> Tensor:
+        if not self.one_by_one and len(keys) > 1:
+            try:
+                found: Tensor = torch.vmap(self._one, randomness="error")(keys)
+            except DropkitError:
+                raise
+            except Exception as error:  # whatever the network's code does that torch.vmap cannot follow
+                self._fall_back(error)
+            else:
+                return found
+        return torch.stack([self._alone(key) for key in keys])
+
+    def _one(self, key: Tensor) -> Tensor:
+        return require_logits(self.thinned.forward(self.x, key), self.x)
+
+    def _alone(self, key: Tensor) -> Tensor:
+        with torch.random.fork_rng(devices=[]):  # other random numbers, if there are any, are those of the draw
+            torch.manual_seed(int(key[0]) ^ int(key[2]))
+            return self._one(key)
+
+    def _fall_back(self, error: Exception) -> None:
+        # A mistake that has nothing to do with many draws at once is the user's to see, as it is.
+        self._alone(key_words(0, 0, 0, 0))
+        self.one_by_one = True
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if _RANDOM in reason:
+            reason = "something else than dropout draws random numbers in eval mode"
+        warnings.warn(
+            f"the thinned networks are computed one after the other, which takes longer: {reason}", stacklevel=5
+        )
+
+
+def require_logits(output: Any, x: Tensor) -> Tensor:
+    """Return what a network returned for a batch x, if it is one tensor with a row a picture."""
+    if isinstance(output, Tensor) and output.dim() >= 1 and output.shape[0] == x.shape[0]:
+        return output
+    shown = f"a tensor {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+    raise DropkitError(
+        f"to be sampled, a network has to map a batch of {x.shape[0]} to logits [{x.shape[0]}, classes], but it "
+        f"returned {shown}: wrap it in a module that returns the logits alone"
+    )
+
+
+def _require(**numbers: Any) -> None:
+    for name, value in numbers.items():
+        try:
+            good = not isinstance(value, bool) and index(value) >= 1
+        except TypeError:
+            good = False
+        if not good:
+            raise DropkitError(f"sample takes as {name} a whole number of 1 or more, but got {value!r}")

@@ -1,0 +1,131 @@
+"""A network in which dropout is on and keyed, and all else in eval mode, for the time of a block."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from dropkit.layers.alpha import AlphaDropout, FeatureAlphaDropout
+from dropkit.layers.base import DropLayer
+from dropkit.layers.channels import Dropout1d, Dropout2d, Dropout3d
+from dropkit.layers.learned import ConcreteDropout
+from dropkit.layers.units import Dropout
+from dropkit.masks import site_of
+from dropkit.models import hosts
+from dropkit.models.conversion import converted
+from dropkit.models.snapshot import snapshot
+
+# Functional dropout, and the layer that does the same.
+_FUNCTIONS: dict[Callable[..., Any], type[DropLayer]] = {
+    F.dropout: Dropout,
+    torch.dropout: Dropout,
+    F.dropout1d: Dropout1d,
+    F.dropout2d: Dropout2d,
+    F.dropout3d: Dropout3d,
+    F.alpha_dropout: AlphaDropout,
+    torch.alpha_dropout: AlphaDropout,
+    F.feature_alpha_dropout: FeatureAlphaDropout,
+    torch.feature_alpha_dropout: FeatureAlphaDropout,
+}
+
+
+class Thinning:
+    """A block in which a network's dropout is on, with keyed masks.
+
+    Other libraries' layers are dropkit's meanwhile. Each call of a layer, and each call of functional dropout, in
+    the order of execution, is a site of its own: torch.nn's layers draw a fresh mask at each call, too.
+
+    Args:
+        model: the network.
+        x: a batch of its input.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
+        self.model = model
+        self.x = x
+        self.fired = 0
+        self._stack = ExitStack()
+        self._calls: dict[int, int] = {}
+        self._paths: dict[int, str] = {}
+        self._base = torch.zeros(4, dtype=torch.int64)
+
+    def __enter__(self) -> "Thinning":
+        """Switch the network's dropout on."""
+        with ExitStack() as stack:
+            stack.callback(snapshot(self.model))
+            self._prepare()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the network back as it was."""
+        self._stack.close()
+
+    def _prepare(self) -> None:
+        for path, module in self.model.named_modules():
+            layer = converted(module)
+            if layer is not None:
+                hosts.become(module, layer)
+            module.training = isinstance(module, DropLayer)
+            if isinstance(module, DropLayer):
+                self._paths[id(module)] = path
+                module.register_forward_pre_hook(self._give_key)
+
+    def _give_key(self, layer: nn.Module, args: Any) -> None:
+        assert isinstance(layer, DropLayer)
+        number = self._calls.get(id(layer), 0)
+        self._calls[id(layer)] = number + 1
+        path = self._paths[id(layer)]
+        layer.key = self.key_of(path if number == 0 else f"{path}#{number}")
+        self.fired += isinstance(layer, ConcreteDropout) or layer.p > 0
+
+    def key_of(self, name: str) -> Tensor:
+        """Return the key of a site, in the draw that is being computed."""
+        return self._base + torch.tensor([0, site_of(name), 0, 0])
+
+    def forward(self, x: Tensor, key: Tensor) -> Any:
+        """Return what the network makes of x under the draw of a key (with the site left 0)."""
+        self._base = key
+        self._calls.clear()
+        with _KeyedFunctions(self):
+            return self.model(x)
+
+
+class _KeyedFunctions(TorchFunctionMode):
+    """Gives functional dropout keyed masks, and lets it drop."""
+
+    def __init__(self, thinning: Thinning) -> None:
+        super().__init__()
+        self.thinning = thinning
+        self.calls = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kind = _FUNCTIONS.get(func)
+        if kind is None:
+            return func(*args, **(kwargs or {}))
+        return self._drop(kind, *args, **(kwargs or {}))
+
+    def _drop(
+        self,
+        kind: type[DropLayer],
+        input: Tensor,
+        p: float = 0.5,
+        train: bool = True,
+        inplace: bool = False,
+        **other: Any,
+    ) -> Tensor:
+        layer = kind(p)
+        layer.key = self.thinning.key_of(f"functional dropout #{self.calls}")
+        self.calls += 1
+        self.thinning.fired += p > 0
+        dropped: Tensor = layer(input)
+        return input.copy_(dropped) if other.get("inplace", inplace) else dropped
