@@ -74,7 +74,8 @@ def test_compare_prints_table_verdict_recommendation_and_page(capfd, tmp_path):
         (["train", "digits", "--optimizer", "adamm"], "Did you mean 'adam'?"),
         (
             ["trian", "digits"],
-            "unknown command 'trian': allowed are train, compare, predict, report, check, bench. Did you mean 'train'?",
+            "unknown command 'trian': allowed are train, compare, predict, export, report, check, bench. "
+            "Did you mean 'train'?",
         ),
         (
             ["compare", "digits", "--metric", "nl"],
@@ -351,3 +352,18 @@ def test_check_of_what_cannot_be_checked(capfd, tmp_path, monkeypatch, words, me
     code, out, err = run(capfd, "check", *words)
     assert (code, out) == (2, "")
     assert message in " ".join(err.split())
+
+
+def test_export_of_a_run(capfd, tmp_path):
+    run(capfd, "train", "digits", *SHORT, "--out", tmp_path / "run")
+    code, out, err = run(capfd, "export", tmp_path / "run", "--to", "pt2")
+    file = tmp_path / "run" / "model.pt2"
+    assert (code, err) == (0, f"with fc=0.5, seed 0: {tmp_path / 'run'}\n")
+    assert out.startswith(f"{file}: ")
+    written = file.stat().st_size
+    file.unlink()
+    code, out, _ = run(capfd, "export", tmp_path / "run", "--to", "pt2", "--out", file, "--json")
+    assert (code, json.loads(out)["size"], file.stat().st_size) == (0, written, written)
+    code, out, err = run(capfd, "export", tmp_path / "run", "--to", "onx")
+    assert (code, out) == (2, "")
+    assert "unknown form 'onx': allowed are onnx, pt2. Did you mean 'onnx'?" in err

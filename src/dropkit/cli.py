@@ -92,27 +92,86 @@ class PredictCommand:
     """Print a JSON list, with the probabilities of all classes."""
 
     csv: FlagCreatePairsOff[bool] = False
-    """Print CSV: picture, class, probability, second class and its probability, error."""
+    """Print CSV: picture, class, probability, second class and its probability, error; what --samples gives."""
+
+    samples: Annotated[int, arg(metavar="N")] = 0
+    """Average N thinned networks, and say how far they agree: interval, entropy, ... (0: a pass without dropout)."""
+
+    html: FlagCreatePairsOff[bool] = False
+    """Also write a gallery, from the surest picture to the least sure, as one HTML file."""
+
+    out: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None
+    """The gallery's file (default: predictions.html in the current folder). One that is there is replaced."""
 
     device: Annotated[str, arg(metavar="NAME")] = "auto"
     """cpu, cuda or mps; auto takes a GPU where there is one."""
 
     def run(self) -> int:
         """Print a row for each picture; return the exit code."""
+        from dropkit.runs.label_gallery import NAME, LabelGallery
         from dropkit.runs.label_output import print_labels
         from dropkit.runs.labelling import find_pictures, label_pictures
         from dropkit.studies.reopen import best_run
 
         if self.json and self.csv:
             raise DropkitError("give either --json or --csv, not both")
+        if self.out is not None and not self.html:
+            raise DropkitError("--out names the gallery's file: give --html too")
         if not self.pictures:
             raise DropkitError("name the pictures to predict, or folders of them, after the run's folder")
         files = find_pictures(self.pictures)
         run = best_run(Path(self.folder))
         print(f"with {run.config.dropout}, seed {run.config.seed}: {run.folder}", file=sys.stderr)  # noqa: T201
         form = "json" if self.json else "csv" if self.csv else "text"
-        bad = print_labels(label_pictures(run, files, device=self.device), len(files), form)
+        labels = label_pictures(run, files, samples=self.samples, device=self.device)
+        gallery = LabelGallery(files, Path(self.out or NAME)) if self.html else None
+        watched = labels if gallery is None else gallery.watch(labels)
+        bad = print_labels(watched, len(files), form, sampled=self.samples > 0)
+        if gallery is not None:
+            _tell(f"gallery: {gallery.write(run, self.samples)}")
         return INCOMPLETE if bad else DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class UncertaintyCommand:
+    """Measure how well a run knows what it does not know: calibration, averages of thinned networks, other data.
+
+    On the run's own test pictures, with temperatures fitted on its validation pictures. The figures are kept in the
+    run's folder and shown on its page.
+    """
+
+    folder: Annotated[Positional[str], arg(metavar="RUN|STUDY", help_behavior_hint="")]
+    """Folder of a finished run, or of a study: then the recommended policy's run with the lowest validation loss."""
+
+    samples: Annotated[int, arg(metavar="N")] = 50
+    """How many thinned networks are drawn."""
+
+    ood: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
+    """Pictures of another kind, as `dropkit train` names data: how well are they told from the test pictures?"""
+
+    device: Annotated[str, arg(metavar="NAME")] = "auto"
+    """cpu, cuda or mps; auto takes a GPU where there is one."""
+
+    json: FlagCreatePairsOff[bool] = False
+    """Print the record as JSON on standard output."""
+
+    def run(self) -> int:
+        """Measure, keep and print it."""
+        from dropkit.runs.uncertainty import keep, measure, require_writable
+        from dropkit.runs.uncertainty_output import print_uncertainty
+        from dropkit.studies.reopen import best_run
+
+        run = best_run(Path(self.folder))
+        _tell(f"with {run.config.dropout}, seed {run.config.seed}: {run.folder}")
+        require_writable(run)
+        record = measure(run, samples=self.samples, ood=self.ood, device=self.device)
+        page = keep(run, record)
+        if self.json:
+            _print(json_module.dumps(record, indent=1))
+        else:
+            print_uncertainty(record, Console())
+            _print(f"\npage: {page}")
+        return DONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +283,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": TrainCommand,
     "compare": CompareCommand,
     "predict": PredictCommand,
+    "uncertainty": UncertaintyCommand,
     "export": ExportCommand,
     "report": ReportCommand,
     "check": CheckCommand,

@@ -293,3 +293,17 @@ def test_names_that_are_not_there():
     message = r"there is no dropout at 'fc'. There is some at the network \(dropout in its forward\)"
     with pytest.raises(DropkitError, match=message):
         set_rate(net, {"fc": 0.2}, X)
+
+
+def test_what_remove_says_of_a_rate_that_an_attribute_holds():
+    net = Net(lambda net, x: F.dropout(x, net.drop_rate, net.training), drop_rate=0.25)
+    set_rate(net, 0.5, X)
+    assert list(map(str, remove(net))) == ["the network: Net(drop_rate=0.5) -> Net(drop_rate=0.25)"]
+
+
+def test_no_functional_dropout_where_an_example_was_given():
+    net = Net(lambda net, x: F.dropout(x, net.drop_rate, net.training) if net.drop_rate else x, drop_rate=0.0)
+    with pytest.raises(DropkitError, match="or give an example input"):
+        set_rate(net, 0.5)
+    with pytest.raises(DropkitError, match="not called where its rate is 0: build the network with another one"):
+        set_rate(net, 0.5, X)

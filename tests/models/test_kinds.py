@@ -172,3 +172,9 @@ def test_a_network_trains_and_eval_is_the_plain_network(name, kind):
         loss = net(x).logsumexp(1).mean()
         loss.backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in net.parameters())
+
+
+def test_weights_that_are_computed_cannot_be_dropped():
+    net = torch.nn.Sequential(torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 5)))
+    with pytest.raises(DropkitError, match="are computed from others .*remove that first"):
+        insert(net, {"0": "connect:0.3"})

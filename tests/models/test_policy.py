@@ -128,6 +128,7 @@ def test_channel_kind_drops_whole_maps():
         ("fc=1.5", "from 0 to 1, but got 1.5"),
         ("fc=-0.1", "from 0 to 1, but got -0.1"),
         ("fc=nan", "from 0 to 1, but got nan"),
+        (torch.zeros(2, 3), r"such as 'conv=0.1,fc=0.5' or a mapping .*, but got a Tensor$"),
         ("fc=chanel:0.5", r"unknown kind of dropout .*'chanel'.*Did you mean 'channel'\?"),
         ("conv@pool=0.5", "unknown place .*'pool': allowed are act"),
         ("fc=0.5,", "'' is not of the form"),
@@ -136,7 +137,7 @@ def test_channel_kind_drops_whole_maps():
 )
 def test_a_malformed_policy_says_what_is_wrong(policy, message):
     with pytest.raises(DropkitError, match=message):
-        Policy.parse(policy)
+        Policy.of(policy)
 
 
 @pytest.mark.parametrize(

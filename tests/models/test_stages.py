@@ -437,3 +437,11 @@ def test_the_small_residual_network_declares_what_is_there():
     net = build("res-cnn", input_shape=(1, 16, 16), num_classes=3)
     traced = {site.path for site in Stages(net, trace(net, torch.zeros(2, 1, 16, 16))).sites()}
     assert {site.path for site in net.dropout_sites() if site.role in ("conv", "path")} <= traced
+
+
+def test_dropout_behind_the_global_pooling_is_the_head_s_alone():
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Dropout(0.5), nn.Flatten(), nn.Linear(3, 2))
+    )
+    found = sites(net, torch.zeros(2, 1, 7, 7))
+    assert [(site.name, site.path, site.own) for site in found[1:]] == [("conv[0]", "1", False), ("head", "3", True)]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -16,13 +17,21 @@ from dropkit.errors import DropkitError
 from dropkit.layers.weights import DropConnect
 from dropkit.runs import export
 from dropkit.runs.config import TrainConfig
-from dropkit.runs.export import PictureNetwork, checked_content, compare, expected_logits, export_run, traced
-from dropkit.runs.export_forms import FORMS, METADATA, random_operations
+from dropkit.runs.export import PictureNetwork, compare, expected_logits, export_run, traced, written_and_opened
+from dropkit.runs.export_forms import FORMS, METADATA, Opened, random_in_onnx, random_operations
 from dropkit.runs.fitting import build_model
-from dropkit.runs.training import load_data, train
+from dropkit.runs.training import computing_threads, load_data, train
 
+PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 SHAPE = (1, 8, 8)
 MEAN, STD = torch.full((1, 1, 1), 101.0), torch.full((1, 1, 1), 53.0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small are slower on more."""
+    with computing_threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +74,14 @@ def as_torch_runs(file):
     return torch.export.load(file).module()
 
 
-def test_onnx_says_what_the_run_said_and_knows_its_classes(runs, tmp_path):
+def run_the_pages_code(number, folder, monkeypatch):
+    """Run one of the examples of docs/export.md beside a file of the usual name."""
+    monkeypatch.chdir(folder)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(blocks[number], "docs/export.md", "exec"), {})
+
+
+def test_onnx_says_what_the_run_said_and_knows_its_classes(runs, monkeypatch, capsys):
     import onnx
 
     run = runs("bn-cnn", "conv=channel:0.1,head=0.5")
@@ -88,14 +104,16 @@ def test_onnx_says_what_the_run_said_and_knows_its_classes(runs, tmp_path):
     assert model.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert not {node.op_type for node in model.graph.node} & {"Dropout", "Bernoulli", "RandomUniformLike"}
     assert b".py" not in done.file.read_bytes()  # nothing of this machine's folders
+    run_the_pages_code(0, run.folder, monkeypatch)
+    assert re.fullmatch(r"\[('\d', ){4}'\d'\]\n", capsys.readouterr().out)
 
 
 # What torch itself does when it reads the file that it wrote.
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
-def test_pt2_says_what_the_run_said_and_knows_its_classes(runs, tmp_path):
+def test_pt2_says_what_the_run_said_and_knows_its_classes(runs, tmp_path, monkeypatch, capsys):
     run = runs()
-    done = export_run(run, to="pt2", out=tmp_path / "new" / "net.pt2")
-    assert done.file == tmp_path / "new" / "net.pt2"
+    done = export_run(run, to="pt2", out=tmp_path / "new" / "model.pt2")
+    assert done.file == tmp_path / "new" / "model.pt2"
     pictures, known = raw_pictures(run)
     network = as_torch_runs(done.file)
     for count in (1, 7):
@@ -106,6 +124,8 @@ def test_pt2_says_what_the_run_said_and_knows_its_classes(runs, tmp_path):
     assert b".py" not in done.file.read_bytes()
     with pytest.raises(RuntimeError, match="dtype"):  # pictures from 0 to 1 would be taken for black ones
         network(pictures[:2] / 255)
+    run_the_pages_code(1, done.file.parent, monkeypatch)
+    assert capsys.readouterr().out == f"{[str(digit) for digit in range(10)]}\n"
 
 
 def test_what_was_done_is_told(runs, tmp_path):
@@ -127,15 +147,16 @@ def test_what_was_done_is_told(runs, tmp_path):
 # Every network and every kind of dropout
 
 
-def exported_equals_eval(network, form="pt2", shape=SHAPE):
-    """Export a network, compare the file with it, and see that what draws in training is seen."""
+def exported_equals_eval(network, form="pt2"):
+    """Export a network in training mode, and compare the file with it: (difference, allowed)."""
     torch.manual_seed(0)
-    pictures = torch.randint(0, 256, (5, *shape), dtype=torch.uint8)
-    whole = PictureNetwork(network, MEAN, STD)
-    assert random_operations(traced(whole.train(), shape)) != []
-    content = checked_content(whole.eval(), shape, FORMS[form], {})
-    expected = expected_logits(network.eval(), (pictures.float() - MEAN) / STD)
-    return compare(FORMS[form].opened(content), pictures, expected)
+    pictures = torch.randint(0, 256, (5, *SHAPE), dtype=torch.uint8)
+    _, opened = written_and_opened(PictureNetwork(network.train(), MEAN, STD), SHAPE, FORMS[form], {})
+    return compare(opened, pictures, expected_logits(network.eval(), (pictures.float() - MEAN) / STD))
+
+
+def drawn_in_training(network):
+    return random_operations(traced(PictureNetwork(network, MEAN, STD).train(), SHAPE))
 
 
 @pytest.mark.parametrize(
@@ -153,6 +174,8 @@ def test_every_kind_of_dropout_is_gone(model, policy):
     network = build_model(TrainConfig(data="digits", model=model, dropout=policy), SHAPE, 10)
     difference, allowed = exported_equals_eval(network)
     assert difference <= allowed < 1e-2
+    if model == "mlp":  # the others take longer
+        assert any(name.startswith("dropkit.") for name in drawn_in_training(network))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -180,22 +203,24 @@ class Attentive(nn.Module):
 def test_what_is_told_not_to_draw_is_not_random():
     torch.manual_seed(0)
     assert exported_equals_eval(Attentive())[0] < 1e-5
-    whole = PictureNetwork(Attentive(), MEAN, STD)
-    found = random_operations(traced(whole.train(), SHAPE))
+    found = drawn_in_training(Attentive())
     assert any("rrelu" in name for name in found)
     assert any("attention" in name for name in found)
     assert any("bernoulli" in name or "dropout" in name for name in found)
 
 
-@pytest.mark.parametrize(("weights", "form"), [("pretrained", "onnx"), ("finetune", "pt2")])
-def test_networks_of_a_library_take_pictures_as_they_are(short, published, weights, form):
-    config = short(model="timm:test_resnet", image_size="9", max_train=120, epochs=1, precision="float32")
-    dropout = "head=0.5" if weights == "pretrained" else "conv=0.1,fc=0.2"
-    run = train(dataclasses.replace(config, dropout=dropout, **{weights: True}), progress=False, page=False)
-    done = export_run(run, to=form)
+def test_a_librarys_network_is_exported_from_the_start(libraries):
+    config = TrainConfig(data="digits", model="timm:test_resnet", dropout="layer2=dropblock:0.1/3,fc=0.2")
+    assert exported_equals_eval(build_model(config, SHAPE, 10))[0] < 1e-4
+
+
+def test_a_frozen_network_and_its_head_take_pictures_as_they_are(short, published):
+    config = short(model="timm:test_resnet", pretrained=True, dropout="head=0.5", image_size="9", max_train=40)
+    run = train(dataclasses.replace(config, epochs=1, precision="float32"), progress=False, page=False)
+    done = export_run(run)
     assert done.shape == (1, 9, 9)  # grey: made coloured inside
     pictures, known = raw_pictures(run)
-    network = {"onnx": FORMS["onnx"].opened, "pt2": FORMS["pt2"].opened}[form](done.file.read_bytes())
+    network = FORMS["onnx"].opened(done.file.read_bytes()).network
     torch.testing.assert_close(network(pictures[:7]), known[:7], atol=1e-4, rtol=1e-4)
 
 
@@ -217,16 +242,32 @@ def other_forward(change):
     return lambda self, pictures: change(plain(self, pictures))
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("form", "change", "message"),
     [
-        (lambda y: y + 0.01, r"logits differ from the network's by 1.0e-02, where 1\..e-04 is allowed: .*written$"),
-        (lambda y: F.dropout(y, 0.5, True), r"draws random numbers in eval mode too \(aten\..*Nothing was written$"),
-        (lambda y: y[:, :9], r"logits are \[1, 9\], the network's \[1, 10\]\. Nothing was written$"),
-        (lambda y: y * math.nan, r"differ from the network's by nan"),
-        (lambda y: y if y.sum() > 0 else -y, r"torch cannot follow its code \(.*branch on values"),
-        (lambda y: y.view(2, 10), r"torch cannot follow its code \(.*the number of pictures. Nothing was written$"),
+        (
+            "onnx",
+            lambda y: y + 0.01,
+            r"logits differ from the network's by 1.0e-02, where 1\..e-04 is allowed: .*written$",
+        ),
+        (
+            "pt2",
+            lambda y: y + 0.01,
+            r"logits differ from the network's by 1.0e-02, where 1\..e-04 is allowed: .*written$",
+        ),
+        (
+            "pt2",
+            lambda y: F.dropout(y, 0.5, True),
+            r"draws random numbers in eval mode too \(aten\..*Nothing was written$",
+        ),
+        ("pt2", lambda y: y[:, :9], r"logits are \[1, 9\], the network's \[1, 10\]\. Nothing was written$"),
+        ("pt2", lambda y: y * math.nan, r"differ from the network's by nan"),
+        ("pt2", lambda y: y if y.sum() > 0 else -y, r"torch cannot follow its code \(.*branch on values"),
+        (
+            "pt2",
+            lambda y: y.view(2, 10),
+            r"torch cannot follow its code \(.*the number of pictures. Nothing was written$",
+        ),
     ],
 )
 def test_a_file_that_differs_is_not_written(runs, older, monkeypatch, capfd, form, change, message):
@@ -246,9 +287,7 @@ def test_masks_in_eval_mode_are_refused_by_name(runs, older, monkeypatch):
 
 def test_an_operation_that_onnx_has_not_leads_to_the_other_form(runs, older, monkeypatch):
     monkeypatch.setattr(PictureNetwork, "forward", other_forward(lambda y: F.rrelu(y, 1.0, 1.0)))
-    with pytest.raises(
-        DropkitError, match=r"no form in ONNX \(No ONNX function .*rrelu.*--to pt2. Nothing was written"
-    ):
+    with pytest.raises(DropkitError, match=r"no form in ONNX \(No ONNX function .*rrelu.*--to pt2. Nothing was"):
         export_run(runs(), out=older)
 
 
@@ -261,8 +300,22 @@ def test_random_operations_are_found_wherever_they_are_in_an_onnx_file():
     branch = helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)
     function = helper.make_function("own", "f", ["x"], ["y"], [helper.make_node("Dropout", ["x"], ["y"])], [])
     graph = helper.make_graph([branch], "outer", [], [value])
-    found = FORMS["onnx"].random_operations(helper.make_model(graph, functions=[function]).SerializeToString())
-    assert found == ["Bernoulli", "Dropout"]
+    assert random_in_onnx(helper.make_model(graph, functions=[function])) == ["Bernoulli", "Dropout"]
+
+
+def test_what_is_random_in_the_file_alone_is_found(runs, older, monkeypatch):
+    plain = FORMS["pt2"]
+    opened = lambda content: Opened(plain.opened(content).network, ["Bernoulli"])
+    monkeypatch.setitem(FORMS, "pt2", dataclasses.replace(plain, opened=opened))
+    with pytest.raises(DropkitError, match=r"draws random numbers in eval mode too \(Bernoulli\)"):
+        export_run(runs(), to="pt2", out=older)
+
+
+def test_a_file_that_cannot_be_read_back_is_not_kept(runs, older, monkeypatch):
+    broken = dataclasses.replace(FORMS["onnx"], content=lambda program, metadata: b"none")
+    monkeypatch.setitem(FORMS, "onnx", broken)
+    with pytest.raises(DropkitError, match=r"the file cannot be read back \(.*\). Nothing was written"):
+        export_run(runs(), out=older)
 
 
 def test_a_file_that_runs_on_some_batches_only_is_not_kept():
@@ -272,7 +325,7 @@ def test_a_file_that_runs_on_some_batches_only_is_not_kept():
         return torch.zeros(len(pictures), 3)
 
     pictures = torch.zeros(2, *SHAPE, dtype=torch.uint8)
-    with pytest.raises(DropkitError, match=r"cannot be run on 1 of the pictures at once \(expected 2\)$"):
+    with pytest.raises(DropkitError, match=r"cannot be run on a batch of 1 \(RuntimeError: expected 2\)$"):
         compare(fixed, pictures, [torch.zeros(1, 3), torch.zeros(1, 3)])
 
 
@@ -293,7 +346,7 @@ def test_a_run_without_a_network_is_refused(runs, older):
 
 def test_a_missing_extra_is_named_before_any_work(runs, older, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setattr(export, "tested_pictures", None)
+    monkeypatch.setattr(export, "reread_test_pictures", None)
     with pytest.raises(DropkitError, match=r"--to onnx needs packages .*pip install 'dropkit\[export\]'"):
         export_run(runs(), out=older)
 
@@ -328,7 +381,7 @@ def test_random_pictures_take_the_place_of_those_that_are_gone(runs, tmp_path, m
     seen = []
     plain = export.compare
     monkeypatch.setattr(export, "compare", lambda *given: (seen.append(given[1]), plain(*given))[1])
-    monkeypatch.setattr(export, "tested_pictures", lambda run, most: None)
+    monkeypatch.setattr(export, "reread_test_pictures", lambda run, most: None)
     done = export_run(runs(), to="pt2", out=tmp_path / "net.pt2")
     assert (done.real, done.pictures) == (False, 64)
     assert seen[0].shape == (64, *SHAPE)

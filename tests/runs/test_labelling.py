@@ -13,9 +13,11 @@ from PIL import Image
 
 from dropkit.errors import DropkitError
 from dropkit.runs.config import TrainConfig
+from dropkit.runs.inference import ReadyNetwork
 from dropkit.runs.label_output import as_csv, as_json, as_text, print_labels
-from dropkit.runs.labelling import Label, find_pictures, label_pictures
+from dropkit.runs.labelling import Label, Sampled, find_pictures, label_pictures
 from dropkit.runs.training import load_data, train
+from dropkit.uncertainty.prediction import predict
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +148,94 @@ def test_what_cannot_be_read_in_a_folder_is_not_passed_over(run, tmp_path):
     assert labels["pipe.png"] == "it is not a file"
     assert "No such file" in labels["dangling.png"]
     assert len(labels) == 3
+
+
+def test_samples_are_the_mean_of_thinned_networks_with_what_it_says(run, files):
+    labels = list(label_pictures(run, find_pictures([str(files)]), samples=11, seed=3, device="cpu"))
+    pictures, split = load_data(TrainConfig(data="digits"))
+    network = ReadyNetwork(run, "cpu")
+    x = network.normalised(pictures.read(torch.from_numpy(split.test[:7])))
+    found = predict(network.model, x, n=11, seed=3)
+    for row, label in enumerate(labels):
+        given = [label.probabilities[name] for name in network.class_names]
+        assert given == pytest.approx(found.probabilities[row].tolist(), abs=1e-6)
+        assert label.class_name == network.class_names[int(found.label[row])]
+        assert label.sampled.samples == 11
+        assert label.sampled.interval == pytest.approx(tuple(found.interval[row].tolist()), abs=1e-6)
+        for name in ("std", "entropy", "expected_entropy", "mutual_information", "variation_ratio"):
+            assert getattr(label.sampled, name) == pytest.approx(float(getattr(found, name)[row]), abs=1e-6), name
+        assert label.entropy == label.sampled.entropy
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_neither_batches_nor_broken_files_change_the_masks(run, files, tmp_path, monkeypatch, batch):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    paths = find_pictures([str(files)])
+    whole = list(label_pictures(run, paths, samples=5, device="cpu"))
+    monkeypatch.setattr("dropkit.runs.labelling.BATCH", batch)
+    paths[2] = tmp_path / "broken.png"
+    labels = list(label_pictures(run, paths, samples=5, device="cpu"))
+    assert [place for place, label in enumerate(labels) if label.error] == [2]
+    for place in (0, 1, 3, 4, 5, 6):
+        assert labels[place].sampled.mutual_information == pytest.approx(
+            whole[place].sampled.mutual_information, abs=1e-5
+        )
+
+
+def test_a_run_without_dropout_cannot_be_sampled_and_says_so_before_a_picture_is_asked_for(short):
+    without = train(short(dropout="none", epochs=1), progress=False, page=False)
+    with pytest.raises(DropkitError, match="all thinned networks of this MLP would be the same"):
+        label_pictures(without, [Path("nowhere.png")], samples=5)
+
+
+@pytest.mark.parametrize("samples", [-1, True])
+def test_samples_are_a_number(run, samples):
+    with pytest.raises(DropkitError, match="samples must be 0, for a single pass"):
+        label_pictures(run, [], samples=samples)
+
+
+def test_a_network_that_must_be_run_draw_by_draw_is_noted_once(run, files, capsys, monkeypatch):
+    def slow(*args, **kwargs):
+        raise RuntimeError("vmap cannot\nfollow")
+
+    monkeypatch.setattr("torch.vmap", slow)
+    monkeypatch.setattr("dropkit.runs.labelling.BATCH", 2)
+    assert len(list(label_pictures(run, find_pictures([str(files)]), samples=3, device="cpu"))) == 7
+    said = capsys.readouterr().err
+    assert said == (
+        "note: the thinned networks are computed one after the other, which takes longer: vmap cannot\n"
+    )
+
+
+SAMPLED = [
+    Label("a.png", {"cat": 0.75, "dog": 0.25}, sampled=Sampled(5, (0.5, 0.875), 0.1, 0.6, 0.4, 0.2, 0.0)),
+    Label("bad.png", {}, error="the file is empty"),
+]
+
+
+def test_csv_of_samples_has_all_figures():
+    rows = list(csv.DictReader(io.StringIO("\n".join(as_csv(SAMPLED, sampled=True)))))
+    first = {"picture": "a.png", "class": "cat", "probability": "0.750000"}
+    first |= {"second_class": "dog", "second_probability": "0.250000", "samples": "5"}
+    first |= {"interval_low": "0.500000", "interval_high": "0.875000", "std": "0.100000", "entropy": "0.600000"}
+    first |= {"expected_entropy": "0.400000", "mutual_information": "0.200000", "variation_ratio": "0.000000"}
+    assert rows[0] == {**first, "error": ""}
+    assert rows[1] == {**dict.fromkeys(first, ""), "picture": "bad.png", "error": "the file is empty"}
+
+
+def test_json_and_text_of_samples_have_the_figures():
+    rows = json.loads("\n".join(as_json(SAMPLED)))
+    assert rows[0]["interval"] == [0.5, 0.875]
+    assert (rows[0]["samples"], rows[0]["entropy"], rows[0]["variation_ratio"]) == (5, 0.6, 0.0)
+    assert "samples" not in rows[1]
+    first, second = as_text(SAMPLED)
+    assert " ".join(first.split()) == (
+        "a.png 75.0% [ 50.0% to 87.5%] cat (dog 25.0%) entropy 0.600, mutual information 0.200, std 0.100"
+    )
+    assert second.endswith("cannot be read: the file is empty")
+
+
+def test_the_entropy_of_a_single_pass_is_that_of_its_probabilities():
+    assert LABELS[0].entropy == pytest.approx(0.5623351446)
+    assert str(Label("a", {"cat": 1.0, "dog": 0.0}).entropy) == "0.0"
+    assert LABELS[2].entropy is None

@@ -44,13 +44,17 @@ def with_origin(module: nn.Module) -> str:
     """Return what drops in a module, with the library where the name alone does not tell it from dropkit's."""
     library = type(module).__module__.partition(".")[0]
     known = {"torch": " of torch.nn", "torchvision": " of torchvision", "timm": " of timm"}
-    return f"{dropping(module)}{known.get(library, '')}"
+    return f"{one_line(module)}{known.get(library, '')}"
 
 
-def dropping(module: nn.Module) -> str:
-    """Return what drops in a module: itself if it is a layer, else the rates that its attributes hold."""
-    held = module.__dict__.get(hosts.RATES, {})
-    if rate_attribute(module) is not None or not held:
+def rates_set(module: nn.Module) -> tuple[str, ...]:
+    """Return the attributes of a module that hold rates which were set; none for a dropout layer."""
+    return () if rate_attribute(module) is not None else tuple(module.__dict__.get(hosts.RATES, {}))
+
+
+def dropping(module: nn.Module, held: tuple[str, ...]) -> str:
+    """Return what drops in a module: itself if it is a layer, else the rates that the attributes `held` hold."""
+    if not held:
         return one_line(module)
     shown = ", ".join(f"{name}={getattr(module, name):g}" for name in held)
     return f"{type(module).__name__}({shown})"

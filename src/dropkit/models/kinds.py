@@ -6,6 +6,8 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
+from torch.nn.utils.parametrize import is_parametrized
+
 from dropkit.layers.alpha import AlphaDropout, FeatureAlphaDropout
 from dropkit.layers.base import DropLayer
 from dropkit.layers.blocks import DropBlock1d, DropBlock2d, DropBlock3d
@@ -71,7 +73,10 @@ def _blocks(layers: Layers, site: Site, rate: float, argument: int | None) -> Dr
 
 def _connect(layers: Layers, site: Site, rate: float, argument: int | None) -> DropLayer:
     # The layer is turned into the new one in place and keeps its hooks: DropConnect, which refuses some, sees none.
-    plain = copy(_layer(layers, site.made_by))
+    layer = _layer(layers, site.made_by)
+    if is_parametrized(layer):
+        return DropConnect(layer, rate)  # which says that it cannot; torch refuses to copy such a layer
+    plain = copy(layer)
     for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
         setattr(plain, name, OrderedDict())
     return DropConnect(plain, rate)

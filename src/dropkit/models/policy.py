@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from dropkit.errors import DropkitError, unknown
 from dropkit.models.kinds import KINDS
@@ -78,7 +78,8 @@ class Policy:
             return Policy.parse(given)
         if not isinstance(given, Mapping) or not given:
             raise DropkitError(
-                f"a policy is a text such as 'conv=0.1,fc=0.5' or a mapping such as {{'fc': 0.5}}, but got {given!r}"
+                "a policy is a text such as 'conv=0.1,fc=0.5' or a mapping such as {'fc': 0.5}, but got "
+                f"{f'a {type(given).__name__}' if isinstance(given, Tensor | nn.Module) else repr(given)}"
             )
         items = tuple(_item_of(site, value) for site, value in given.items())
         return Policy(",".join(f"{site}={_shown(value)}" for site, value in given.items()), items)

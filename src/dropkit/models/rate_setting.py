@@ -56,8 +56,12 @@ def set_rate(model: nn.Module, rate_or_policy: Any, example_input: Any = None) -
     calls = functional_dropout(model, example_input) if example_input is not None else []
     if not layers and not calls:
         raise DropkitError(
-            f"{type(model).__name__} has no dropout whose rate could be set: insert some, or give an example input, so "
-            "that functional dropout is seen"
+            f"{type(model).__name__} has no dropout whose rate could be set: insert some"
+            + (
+                ", or give an example input, so that functional dropout is seen"
+                if example_input is None
+                else ". Functional dropout is not called where its rate is 0: build the network with another one"
+            )
         )
     chosen: dict[int, tuple[_Layer, Item]] = {}
     wanted: dict[int, tuple[FunctionalDropout, Item]] = {}

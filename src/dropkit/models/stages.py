@@ -190,9 +190,9 @@ class Stages(Graph):
         )
 
     def _reads_as_it_is(self, path: str, shape: tuple[int, ...]) -> bool:
-        """Whether a dropout layer reads a stage's output in its own shape, not flattened."""
+        """Whether a dropout layer reads a stage's output in its own shape, neither flattened nor pooled."""
         read = self.single[path].reads
-        return read is not None and len(self.trace.shapes[read]) == len(shape) + 1
+        return read is not None and self.shape(read) == shape
 
     def _output_host(self, value: Value, *, of_dropout: bool = False) -> str | None:
         """Return the innermost module (or dropout layer) that returns a value before anything reads it."""

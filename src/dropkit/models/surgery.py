@@ -13,7 +13,7 @@ from dropkit.layers.units import Dropout
 from dropkit.layers.weights import DropConnect
 from dropkit.models import hosts
 from dropkit.models.changes import Change as Change
-from dropkit.models.changes import dropping, one_line, site_name, with_origin
+from dropkit.models.changes import dropping, one_line, rates_set, site_name, with_origin
 from dropkit.models.conversion import converted
 from dropkit.models.functional_calls import functional_dropout
 from dropkit.models.kinds import KINDS
@@ -200,13 +200,15 @@ def remove(model: nn.Module) -> list[Change]:
     own = {path: module for path, module in hosts.became(model) if module not in hanging}
     own |= {path: module for path, module, *_ in hosts.rates_before(model) if module not in hanging}
     overrides = {path: rates for path, _, rates in overridden(model)}
-    before = {path: (site_name(module), dropping(module), set(module.state_dict())) for path, module in own.items()}
+    held = {path: rates_set(module) for path, module in own.items()}
+    was = {path: (site_name(module), dropping(module, held[path])) for path, module in own.items()}
+    had = {path: set(module.state_dict()) for path, module in own.items()}
     hosts.take_back(model)
     hosts.forget_compiled()
     for path, module in own.items():
-        name, was, had = before[path]
-        gone = tuple(f"{path}.{key}" if path else key for key in sorted(had - set(module.state_dict())))
-        changes.append(Change(path, name, was, with_origin(module), gone))
+        gone = tuple(f"{path}.{key}" if path else key for key in sorted(had[path] - set(module.state_dict())))
+        after = dropping(module, held[path]) if held[path] else with_origin(module)
+        changes.append(Change(path, *was[path], after, gone))
     for path, rates in overrides.items():
         changes += [Change(path, "", f"dropout {now:g}", f"dropout {written:g}") for written, now in rates.items()]
     return changes

@@ -4,11 +4,13 @@ The network runs once, as written: functional operations are seen as well as mod
 data or mode is decided as it is. Nothing of the network is different afterwards.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -22,6 +24,8 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from dropkit.errors import DropkitError
 from dropkit.models.own import is_dropout, rate_attribute
 from dropkit.models.snapshot import snapshot
+
+TORCH = str(Path(torch.__file__).parent) + os.sep  # where torch's own code is; users have folders of that name too
 
 Value = int  # the number of a tensor's content: an operation in place gives the tensor a new one
 
@@ -108,7 +112,7 @@ def trace(model: nn.Module, example_input: Any, *, training: bool | None = None)
         recorder = Recorder(model)
         recorder.trace.training = mode
         try:
-            with undisturbed(model), _uncompiled(), torch.no_grad():
+            with undisturbed(model), uncompiled(), torch.no_grad():
                 set_modes(model, mode)
                 recorder.run(_copied(example_input))  # a network may write into its input
         except DropkitError:
@@ -117,14 +121,15 @@ def trace(model: nn.Module, example_input: Any, *, training: bool | None = None)
             failures.append(error)
         else:
             return recorder.trace
-    raise cannot_run(model, example_input, failures[-1])
+    raise cannot_run(model, example_input, failures[-1], "" if training is None else "training" if training else "eval")
 
 
-def cannot_run(model: nn.Module, example_input: Any, error: Exception) -> DropkitError:
-    """Return the error for a network that raises when it is called with the example."""
+def cannot_run(model: nn.Module, example_input: Any, error: Exception, mode: str = "") -> DropkitError:
+    """Return the error for a network that raises when it is called with the example, perhaps in one mode alone."""
     reason = str(error).splitlines()[0] if str(error) else "no reason given"
     return DropkitError(
-        f"{type(model).__name__} cannot run on the example input, {describe_input(example_input)}: "
+        f"{type(model).__name__} cannot run{f' in {mode} mode' if mode else ''} on the example input, "
+        f"{describe_input(example_input)}: "
         f"{type(error).__name__}: {reason}. Give an input as it is trained on: a tensor such as "
         "torch.zeros(2, 3, 224, 224); several ones as a tuple of positional or a dict of named arguments"
     )
@@ -170,6 +175,11 @@ def refuse_untraceable(model: nn.Module) -> None:
     for path, module in model.named_modules():
         where = f"the module {path!r}" if path else "the network"
         kind = type(module)
+        if isinstance(module, torch.fx.GraphModule) and _is_exported(module):
+            raise DropkitError(
+                f"{where} was made by torch.export, which has left neither modules nor modes in it: give the network "
+                "that it was made from, and export it afterwards"
+            )
         if isinstance(module, torch.jit.ScriptModule):
             raise DropkitError(
                 f"{where} is scripted (TorchScript), so nothing can be seen or changed in it: give the "
@@ -189,6 +199,12 @@ def refuse_untraceable(model: nn.Module) -> None:
             )
 
 
+def _is_exported(module: torch.fx.GraphModule) -> bool:
+    """Whether a graph calls torch's operators where a network, or what torch.fx made of it, calls modules."""
+    targets = [node.target for node in module.graph.nodes]
+    return any(isinstance(target, torch._ops.OpOverload) and target.namespace == "aten" for target in targets)
+
+
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Put the network's attributes, modes, buffers and torch's random state back after the block, whatever happens."""
@@ -206,7 +222,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _uncompiled() -> Iterator[None]:
+def uncompiled() -> Iterator[None]:
     """Let what is compiled run as it is written: a compiled graph would hide its operations."""
     if "torch._dynamo" not in sys.modules:  # then nothing is, and loading the compiler takes long
         yield
@@ -340,13 +356,15 @@ class Recorder(TorchFunctionMode):
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in nested tuples, lists, dicts and objects with plain fields, in order."""
+    """Return the tensors in nested tuples, lists, dicts and dataclasses, in order."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):
         return [tensor for part in value.values() for tensor in tensors_in(part)]
     if isinstance(value, tuple | list):
         return [tensor for part in value for tensor in tensors_in(part)]
+    if is_dataclass(value) and not isinstance(value, type):
+        return tensors_in(vars(value))
     return []
 
 
@@ -366,7 +384,7 @@ def _source(frame: FrameType | None) -> str:
     """Return file and line of the innermost code that is none of torch's own."""
     while frame is not None:
         file = frame.f_code.co_filename
-        if "/torch/" not in file.replace("\\", "/") and "importlib" not in file:
+        if not file.startswith(TORCH) and "importlib" not in file:
             return f"{file}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

@@ -15,17 +15,18 @@ from plotly.offline import get_plotlyjs
 from dropkit.errors import DropkitError, unknown
 from dropkit.files import make_folder, write_atomic
 from dropkit.report.names import plain
+from dropkit.report.predictions import predictions_view
 from dropkit.report.run import run_view
 from dropkit.report.study import study_view
 
-VIEWS = {"study": study_view, "run": run_view}
+VIEWS = {"study": study_view, "run": run_view, "predictions": predictions_view}
 
 
 def write_page(record: Mapping[str, Any], path: Path) -> Path:
     """Write the page of a record, whole or not at all, and return its path.
 
     Args:
-        record: What `study.json` or a run's record holds; `kind` is "study" or "run".
+        record: What `study.json` or a run's record holds, or predictions; `kind` is "study", "run" or "predictions".
         path: The HTML file to write or to replace; its folder is made where it is missing.
 
     Raises:
@@ -63,13 +64,15 @@ def render(record: Mapping[str, Any]) -> str:
     view = VIEWS[kind](record)
     template = _environment().get_template(f"{kind}.html.jinja")
     drawing = Markup(_resource("page.js"))
+    # Plotly is most of a page: one without figures does without.
+    plotly = _plotly() if any(True for block in view["blocks"] for _ in block.all_panels()) else Markup("")
     return template.render(
         **view,
         css=Markup(_resource("page.css")),
-        plotly=_plotly(),
+        plotly=plotly,
         drawing=drawing,
         figures=_embed(view["blocks"]),
-        policy_of_content=_content_policy(_plotly(), drawing),
+        policy_of_content=_content_policy(*filter(None, (plotly, drawing))),
     )
 
 
@@ -83,7 +86,7 @@ def _embed(blocks: Any) -> Markup:
 
 
 def _content_policy(*scripts: str) -> str:
-    """Return a content security policy: nothing is loaded, and only these two scripts run.
+    """Return a content security policy: nothing is loaded, and only these scripts run.
 
     So even a name that slipped through the escaping could neither run code nor reach the network.
     """

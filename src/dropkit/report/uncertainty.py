@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go
@@ -30,13 +31,11 @@ def uncertainty_block(record: Mapping[str, Any]) -> Block | None:
     panes = [_averaging(values), _reliability(values), _risk(values), _strange(values)]
     return Block(
         id="uncertainty",
-        nav="Uncertainty",
-        title="What the network knows that it does not know",
+        title="Uncertainty",
         finding=_finding(values),
         meaning="With its dropout left on, a network answers a picture a little differently each time. Where these "
-        "thinned networks disagree, the network does not know; their average is an answer of its own, beside the "
-        "single pass without dropout. Neither is calibrated by itself: the temperature is fitted on the validation "
-        "pictures.",
+        "thinned networks disagree, it is unsure; their average is an answer of its own, beside the single pass "
+        "without dropout. Neither is calibrated by itself: a temperature is fitted on the validation pictures.",
         panes=[pane for pane in panes if pane is not None],
         legend="policies",
         named=[(way_name(values, way), shade) for way, shade in COLOURS.items()],
@@ -58,8 +57,8 @@ def _method(values: Mapping[str, Any], way: str, *, scaled: bool = False) -> Map
 def _finding(values: Mapping[str, Any]) -> str:
     single, average = _method(values, SINGLE), _method(values, AVERAGE)
     said = (
-        f"The average of {whole(values.get('samples'))} thinned networks is wrong on {percent(average.get('error'))} of "
-        f"the test pictures (single pass: {percent(single.get('error'))}), with an NLL of "
+        f"The average of {whole(values.get('samples'))} thinned networks is wrong on {percent(average.get('error'))} "
+        f"of the test pictures (single pass: {percent(single.get('error'))}), with an NLL of "
         f"{decimals(average.get('nll'))} ({decimals(single.get('nll'))}) and an ECE of {decimals(average.get('ece'))} "
         f"({decimals(single.get('ece'))})."
     )
@@ -286,7 +285,7 @@ def histogram_figure(edges: Sequence[float], counts: Mapping[str, Sequence[int]]
         counts: `test` and `ood`, pictures in each bin.
         shade: colour of the bars.
     """
-    middles = [trimmed((low + high) / 2) for low, high in zip(edges, edges[1:], strict=False)]
+    middles = [trimmed((low + high) / 2) for low, high in pairwise(edges)]
     test, ood = (_shares(counts[key]) for key in ("test", "ood"))
     figure = go.Figure()
     figure.add_trace(

@@ -11,9 +11,10 @@ from torch.export import Dim, ExportedProgram
 import dropkit
 from dropkit.errors import DropkitError, unknown
 from dropkit.files import make_folder, write_atomic
+from dropkit.models.zoo import first_line
 from dropkit.runs.export_forms import FORMS, INPUT, OUTPUT, Form, Metadata, Network, quiet, random_operations
+from dropkit.runs.reread import reread_test_pictures
 from dropkit.runs.run import Run
-from dropkit.runs.tested_pictures import tested_pictures
 
 PICTURES = 64
 BATCH = 32  # beside batches of one picture and of what is left over: three sizes
@@ -61,8 +62,8 @@ class Exported:
             f"{self.file}: {_in_words(self.size)}\n"
             f"input {INPUT}: uint8 [N, {shape}], 0 to 255, not normalised; output {OUTPUT}: [N, {self.classes}]; "
             "no dropout\n"
-            f"checked on {self.pictures} {which}: logits within {self.difference:.1e} of the network's, where {self.allowed:.1e} is "
-            f"allowed{why}"
+            f"checked on {self.pictures} {which}: logits within {self.difference:.1e} of the "
+            f"network's, where {self.allowed:.1e} is allowed{why}"
         )
 
 
@@ -101,14 +102,14 @@ def export_run(run: Run, *, to: str = "onnx", out: str | Path | None = None) -> 
         raise DropkitError(f"the run in {str(run.folder)!r} diverged before an epoch was finished: it has no network")
     data = run.summary["data"]
     shape = (data["shape"][0], data["shape"][1], data["shape"][2])
-    found = tested_pictures(run, PICTURES)
+    found = reread_test_pictures(run, PICTURES)
     pictures = _random_pictures(shape) if found is None else found
     network = run.model().requires_grad_(False)
     mean, std = (torch.tensor(data[name]).view(-1, 1, 1) for name in ("mean", "std"))
     try:
         expected = expected_logits(network, (pictures.float() - mean) / std)
-        content = checked_content(PictureNetwork(network, mean, std), shape, form, _metadata(run))
-        difference, allowed = compare(form.opened(content), pictures, expected)
+        content, opened = written_and_opened(PictureNetwork(network, mean, std), shape, form, _metadata(run))
+        difference, allowed = compare(opened, pictures, expected)
     except DropkitError as error:
         raise DropkitError(f"{error}. Nothing was written") from error
     _write(file, content)
@@ -144,17 +145,23 @@ class PictureNetwork(nn.Module):
         return self.network((pictures.float() - self.mean) / self.std)  # type: ignore[no-any-return]
 
 
-def checked_content(network: nn.Module, shape: tuple[int, int, int], form: Form, metadata: Metadata) -> bytes:
-    """Return the bytes of the file for a network of pictures uint8 [N, *shape], without a random operation.
+def written_and_opened(
+    network: nn.Module, shape: tuple[int, int, int], form: Form, metadata: Metadata
+) -> tuple[bytes, Network]:
+    """Return the file's bytes for a network of pictures uint8 [N, *shape], and what is read back from them.
 
     Raises:
-        DropkitError: if it cannot be exported, or draws random numbers.
+        DropkitError: if it cannot be exported, draws random numbers, or cannot be read back.
     """
     program = traced(network, shape)
     _refuse_random(random_operations(program))  # a form that has no such operations would say something else
     content = form.content(program, metadata)
-    _refuse_random(form.random_operations(content))
-    return content
+    try:
+        opened = form.opened(content)
+    except Exception as error:  # the program that reads the file raises its own
+        raise DropkitError(f"the file cannot be read back ({first_line(error)})") from error
+    _refuse_random(opened.random)
+    return content, opened.network
 
 
 def traced(network: nn.Module, shape: tuple[int, int, int]) -> ExportedProgram:
@@ -170,9 +177,8 @@ def traced(network: nn.Module, shape: tuple[int, int, int]) -> ExportedProgram:
             # Dropout that is off becomes nothing.
             program: ExportedProgram = followed.run_decompositions({})
     except Exception as error:  # torch raises what the network's own code leads it to
-        reason = str(error).strip().partition("\n")[0]
         raise DropkitError(
-            f"the network cannot be exported: torch cannot follow its code ({type(error).__name__}: {reason}). Its "
+            f"the network cannot be exported: torch cannot follow its code ({first_line(error)}). Its "
             "forward may neither branch on values nor fix the number of pictures"
         ) from error
     for node in program.graph.nodes:
@@ -218,8 +224,7 @@ def compare(file: Network, pictures: Tensor, expected: list[Tensor]) -> tuple[fl
         try:
             found = file(part)
         except Exception as error:  # the program that reads the file raises its own
-            reason = str(error).strip().partition("\n")[0]
-            raise DropkitError(f"the file cannot be run on {len(part)} of the pictures at once ({reason})") from error
+            raise DropkitError(f"the file cannot be run on a batch of {len(part)} ({first_line(error)})") from error
         if found.shape != wanted.shape:
             raise DropkitError(f"the file's logits are {list(found.shape)}, the network's {list(wanted.shape)}")
         gap = (found - wanted).abs().max().item()

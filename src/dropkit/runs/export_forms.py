@@ -5,7 +5,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,26 +37,39 @@ class Form:
     Attributes:
         require: raises where a package that it needs is missing.
         content: the file's bytes, of a program and the metadata that go with it.
-        random_operations: names of the operations in a file's bytes that draw random numbers.
-        opened: the network in a file's bytes, pictures uint8 [N, C, H, W] -> logits float32 [N, K], by the program
-            that others would run it with.
+        opened: what is in a file's bytes, by the program that others would run it with.
     """
 
     require: Callable[[], None]
     content: Callable[[ExportedProgram, Metadata], bytes]
-    random_operations: Callable[[bytes], list[str]]
-    opened: Callable[[bytes], Network]
+    opened: Callable[[bytes], "Opened"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file, read back.
+
+    Attributes:
+        network: pictures uint8 [N, C, H, W] -> logits float32 [N, K].
+        random: names of its operations that draw random numbers, sorted.
+    """
+
+    network: Network
+    random: list[str]
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep off the terminal what torch and onnxscript tell of their own code; what fails is raised all the same."""
+    """Keep off the terminal what torch and onnxscript tell of their own code; what fails is raised all the same.
+
+    On a failure torch prints the whole program, besides raising.
+    """
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -103,20 +116,17 @@ def _pt2_content(program: ExportedProgram, metadata: Metadata) -> bytes:
     return file.getvalue()
 
 
-def _loaded(content: bytes) -> ExportedProgram:
+def _opened_by_torch(content: bytes) -> Opened:
     with quiet():
-        return torch.export.load(io.BytesIO(content))
-
-
-def _opened_by_torch(content: bytes) -> Network:
-    module = _loaded(content).module()
+        program = torch.export.load(io.BytesIO(content))
+    module = program.module()
 
     def run(pictures: Tensor) -> Tensor:
         with torch.no_grad():
             logits: Tensor = module(pictures)
         return logits
 
-    return run
+    return Opened(run, random_operations(program))
 
 
 # ---------------------------------------------------------------- ONNX
@@ -139,7 +149,6 @@ def _onnx_content(program: ExportedProgram, metadata: Metadata) -> bytes:
             "--to pt2"
         )
     model = _translated(program).model_proto
-    _strip(model)
     for name, value in metadata.items():
         model.metadata_props.add(key=name, value=value if isinstance(value, str) else json.dumps(value))
     content: bytes = model.SerializeToString()
@@ -171,16 +180,6 @@ def _first_cause(error: BaseException) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def _strip(model: Any) -> None:
-    """Remove what the exporter notes of the code behind each operation: it names folders of this machine."""
-    for graph in _graphs(model):
-        named = [graph, *graph.node]
-        if hasattr(graph, "initializer"):
-            named += [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
-        for item in named:
-            del item.metadata_props[:]
-
-
 def _graphs(model: Any) -> Iterator[Any]:
     """Yield every part of an ONNX model that has nodes: the graph, the functions, and the graphs within."""
     waiting = [model.graph, *model.functions]
@@ -191,14 +190,13 @@ def _graphs(model: Any) -> Iterator[Any]:
         waiting += [inner for attribute in attributes for inner in (attribute.g, *attribute.graphs) if inner.node]
 
 
-def _random_in_onnx(content: bytes) -> list[str]:
-    import onnx
-
-    model = onnx.load_model_from_string(content)
+def random_in_onnx(model: Any) -> list[str]:
+    """Return the types of an ONNX model's operations that draw random numbers, sorted."""
     return sorted({node.op_type for graph in _graphs(model) for node in graph.node} & _RANDOM_IN_ONNX)
 
 
-def _opened_by_onnxruntime(content: bytes) -> Network:
+def _opened_by_onnxruntime(content: bytes) -> Opened:
+    import onnx
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -208,10 +206,10 @@ def _opened_by_onnxruntime(content: bytes) -> Network:
     def run(pictures: Tensor) -> Tensor:
         return torch.from_numpy(session.run([OUTPUT], {INPUT: pictures.numpy()})[0])
 
-    return run
+    return Opened(run, random_in_onnx(onnx.load_model_from_string(content)))
 
 
 FORMS = {
-    "onnx": Form(_require_onnx, _onnx_content, _random_in_onnx, _opened_by_onnxruntime),
-    "pt2": Form(lambda: None, _pt2_content, lambda content: random_operations(_loaded(content)), _opened_by_torch),
+    "onnx": Form(_require_onnx, _onnx_content, _opened_by_onnxruntime),
+    "pt2": Form(lambda: None, _pt2_content, _opened_by_torch),
 }

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from dropkit.errors import DropkitError
 from dropkit.masks import key_words
-from dropkit.models.trace import refuse_untraceable
+from dropkit.models.site_search import unwrapped
+from dropkit.models.trace import cannot_run, refuse_untraceable
 from dropkit.uncertainty.causes import nothing_drops
 from dropkit.uncertainty.chunks import draws_at_a_time
 from dropkit.uncertainty.thinning import Thinning
@@ -27,6 +28,9 @@ def sample(
     that enters the masks' keys alone (torch.vmap), so what comes before the first active dropout is computed once for
     a chunk of draws, not once for each. The masks are keyed: sample i of picture j is the same for any n, chunk and
     batch. Neither the network nor torch's generator is changed, also when an exception ends the call.
+
+    Two things are not sampled: dropout within attention (a warning says so), and what a network's code does with a
+    tensor that it let dropout change in place, if it does not use what the call returned.
 
     A network that cannot be computed for many draws at once (in-place sums with what is dropped, `.item()`, code that
     depends on data) is run once for each draw, with the same masks; a warning says why.
@@ -51,8 +55,12 @@ def sample(
     >>> logits.shape, bool((logits[0] == logits[1]).all())
     (torch.Size([20, 7, 2]), False)
     """
+    model = unwrapped(model)
     refuse_untraceable(model)
-    _require(n=n, chunk=1 if chunk is None else chunk)
+    _require("n", n, 1)
+    _require("chunk", 1 if chunk is None else chunk, 1)
+    _require("seed", seed, 0, 1 << 64)
+    _require("first_sample", first_sample, 0, 1 << 63)
     if chunk is None:
         chunk = draws_at_a_time(model, x, n)
     keys = torch.stack([key_words(seed, 0, draw, first_sample) for draw in range(n)])
@@ -61,6 +69,8 @@ def sample(
         logits = torch.cat([run(part) for part in keys.split(chunk)])
     if not thinned.fired:
         raise nothing_drops(model, x)
+    if thinned.attention:
+        warnings.warn("dropout within attention cannot be keyed: it stays off in the thinned networks", stacklevel=2)
     return logits
 
 
@@ -90,11 +100,15 @@ class _Runner:
     def _alone(self, key: Tensor) -> Tensor:
         with torch.random.fork_rng(devices=[]):  # other random numbers, if there are any, are those of the draw
             torch.manual_seed(int(key[0]) ^ int(key[2]))
-            return self._one(key)
+            return require_logits(self.thinned.forward(self.x.clone(), key), self.x)
 
     def _fall_back(self, error: Exception) -> None:
-        # A mistake that has nothing to do with many draws at once is the user's to see, as it is.
-        self._alone(key_words(0, 0, 0, 0))
+        try:
+            self._alone(key_words(0, 0, 0, 0))
+        except DropkitError:
+            raise
+        except Exception as mistake:  # it has nothing to do with many draws at once
+            raise cannot_run(self.thinned.model, self.x, mistake) from mistake
         self.one_by_one = True
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if _RANDOM in reason:
@@ -115,11 +129,12 @@ def require_logits(output: Any, x: Tensor) -> Tensor:
     )
 
 
-def _require(**numbers: Any) -> None:
-    for name, value in numbers.items():
-        try:
-            good = not isinstance(value, bool) and index(value) >= 1
-        except TypeError:
-            good = False
-        if not good:
-            raise DropkitError(f"sample takes as {name} a whole number of 1 or more, but got {value!r}")
+def _require(name: str, value: Any, low: int, limit: int | None = None) -> None:
+    """Refuse what is no whole number from low to below the limit."""
+    try:
+        good = not isinstance(value, bool) and index(value) >= low and (limit is None or index(value) < limit)
+    except TypeError:
+        good = False
+    if not good:
+        most = "" if limit is None else f", below 2**{limit.bit_length() - 1}"
+        raise DropkitError(f"sample takes as {name} a whole number of {low} or more{most}, but got {value!r}")

@@ -19,6 +19,7 @@ from dropkit.masks import site_of
 from dropkit.models import hosts
 from dropkit.models.conversion import converted
 from dropkit.models.snapshot import snapshot
+from dropkit.models.trace import uncompiled
 
 # Functional dropout, and the layer that does the same.
 _FUNCTIONS: dict[Callable[..., Any], type[DropLayer]] = {
@@ -31,6 +32,12 @@ _FUNCTIONS: dict[Callable[..., Any], type[DropLayer]] = {
     torch.alpha_dropout: AlphaDropout,
     F.feature_alpha_dropout: FeatureAlphaDropout,
     torch.feature_alpha_dropout: FeatureAlphaDropout,
+}
+
+
+_ATTENTION: dict[Callable[..., Any], tuple[int, str]] = {
+    F.multi_head_attention_forward: (10, "dropout_p"),
+    F.scaled_dot_product_attention: (4, "dropout_p"),
 }
 
 
@@ -49,6 +56,7 @@ class Thinning:
         self.model = model
         self.x = x
         self.fired = 0
+        self.attention = False  # there is dropout within attention, which stays off
         self._stack = ExitStack()
         self._calls: dict[int, int] = {}
         self._paths: dict[int, str] = {}
@@ -58,6 +66,7 @@ class Thinning:
         """Switch the network's dropout on."""
         with ExitStack() as stack:
             stack.callback(snapshot(self.model))
+            stack.enter_context(uncompiled())
             self._prepare()
             self._stack = stack.pop_all()
         return self
@@ -75,6 +84,7 @@ class Thinning:
                 hosts.become(module, layer)
             module.training = isinstance(module, DropLayer)
             if isinstance(module, DropLayer):
+                module.inplace = False  # what all draws share cannot hold what one of them makes of it
                 self._paths[id(module)] = path
                 module.register_forward_pre_hook(self._give_key)
 
@@ -110,22 +120,19 @@ class _KeyedFunctions(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kind = _FUNCTIONS.get(func)
-        if kind is None:
-            return func(*args, **(kwargs or {}))
-        return self._drop(kind, *args, **(kwargs or {}))
+        if kind is not None:
+            return self._drop(kind, *args, **(kwargs or {}))
+        if func in _ATTENTION:
+            place, name = _ATTENTION[func]
+            rate = (kwargs or {}).get(name, args[place] if len(args) > place else 0.0)
+            self.thinning.attention = self.thinning.attention or rate > 0
+        return func(*args, **(kwargs or {}))
 
-    def _drop(
-        self,
-        kind: type[DropLayer],
-        input: Tensor,
-        p: float = 0.5,
-        train: bool = True,
-        inplace: bool = False,
-        **other: Any,
-    ) -> Tensor:
+    def _drop(self, kind: type[DropLayer], input: Tensor, p: float = 0.5, *how: Any, **options: Any) -> Tensor:
+        """Drop, whatever the call says of training, and into a tensor of its own, whatever it says of in place."""
         layer = kind(p)
         layer.key = self.thinning.key_of(f"functional dropout #{self.calls}")
         self.calls += 1
         self.thinning.fired += p > 0
         dropped: Tensor = layer(input)
-        return input.copy_(dropped) if other.get("inplace", inplace) else dropped
+        return dropped

@@ -2,6 +2,7 @@
 
 import random
 from collections import namedtuple
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -186,9 +187,46 @@ def test_several_inputs_and_outputs_in_a_dict(example):
     assert codes(TwoInputs(), example) == ["DK012"]
 
 
+@dataclass
+class Output:
+    logits: torch.Tensor
+
+
+class ReturnsAnObject(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.dropout = nn.Linear(5, 3), nn.Dropout(0.5)
+
+    def forward(self, x):
+        return Output(self.dropout(self.fc(x)))
+
+
+def test_what_is_returned_in_a_dataclass_is_seen():
+    assert codes(ReturnsAnObject(), X) == ["DK021"]
+
+
 def test_an_example_that_does_not_fit_is_refused():
-    with pytest.raises(DropkitError, match=r"Linear cannot run on the example input, a tensor \[7, 4\]"):
+    with pytest.raises(DropkitError, match=r"Linear cannot run in training mode on the example input, .*\[7, 4\]"):
         check(nn.Linear(5, 3), torch.zeros(7, 4))
+
+
+class OneModeAlone(nn.Module):
+    """Runs in one mode, as a detector that wants the targets too in training."""
+
+    def __init__(self, mode):
+        super().__init__()
+        self.fc, self.dropout, self.mode = nn.Linear(5, 3), nn.Dropout(0.5), mode
+
+    def forward(self, x):
+        if self.training != self.mode:
+            raise ValueError("targets are missing")
+        return self.dropout(self.fc(x))
+
+
+@pytest.mark.parametrize(("mode", "other"), [(False, "training"), (True, "eval")])
+def test_a_network_that_runs_in_one_mode_alone_is_not_called_clean(mode, other):
+    with pytest.raises(DropkitError, match=f"OneModeAlone cannot run in {other} mode .*targets are missing"):
+        check(OneModeAlone(mode), X)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -200,6 +238,12 @@ def test_networks_that_cannot_be_followed_are_refused():
     quantised = torch.ao.nn.quantized.Linear(5, 3)
     with pytest.raises(DropkitError, match="quantised"):
         check(nn.Sequential(quantised), X)
+    exported = torch.export.export(nn.Sequential(nn.Linear(5, 3), nn.Dropout(0.5)), (X,)).module()
+    with pytest.raises(DropkitError, match="was made by torch.export.*give the network that it was made from"):
+        check(exported, X)
+    assert codes(torch.fx.symbolic_trace(nn.Sequential(nn.Linear(5, 3), nn.Dropout(0.5))), X) == ["DK021"]
+    with pytest.raises(DropkitError, match="on the meta device, where nothing is computed"):
+        check(nn.Linear(5, 3, device="meta"), X.to("meta"))
     with pytest.raises(DropkitError, match="a torch.nn.Module is needed, but got function"):
         check(lambda x: x, X)
 

@@ -109,3 +109,26 @@ class Recurrent(nn.Module):
 def test_a_rate_within_torchs_own_modules_counts():
     assert codes(Recurrent(0.2)) == []
     assert codes(Recurrent(0.0)) == [("DK013", "note", "Recurrent")]
+
+
+def test_no_rate_at_all():
+    model = net(nn.Dropout(0.5))
+    model[2].p = None
+    (finding,) = found(model)
+    assert (finding.code, finding.observed[:10]) == ("DK011", "p = None i")
+
+
+class TakesTheModeForTheRate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.fc(F.dropout(x, self.training))
+
+
+def test_the_mode_in_the_place_of_the_rate():
+    (finding,) = found(TakesTheModeForTheRate())
+    assert (finding.code, finding.severity) == ("DK010", "error")
+    assert "p is True" in finding.observed
+    assert "training=self.training" in finding.cure

@@ -22,6 +22,7 @@ from dropkit.models.check import (
 )
 from dropkit.models.check.evidence import Evidence, Rule
 from dropkit.models.check.finding import SEVERITIES, Finding
+from dropkit.models.trace import cannot_run
 
 RULES: tuple[Rule, ...] = (
     *evaluation.RULES,
@@ -54,7 +55,8 @@ def check(model: nn.Module, example_input: Any) -> list[Finding]:
         The findings: errors first, then warnings, then notes. What is found alike in many places is one finding.
 
     Raises:
-        DropkitError: if the network cannot run on the example, or is scripted, quantised or not yet initialised.
+        DropkitError: if the network cannot run on the example in both modes, is scripted, exported, quantised or not
+            yet initialised, or on the meta device.
 
     Example:
         >>> import torch
@@ -72,6 +74,8 @@ def check(model: nn.Module, example_input: Any) -> list[Finding]:
 
 
 def _all_findings(evidence: Evidence) -> Iterator[Finding]:
+    if evidence.trained.failure is not None:  # next to nothing would be found, which must not look like a clean bill
+        raise cannot_run(evidence.model, evidence.example_input, evidence.trained.failure, "training")
     for rule in RULES:
         yield from rule(evidence)
 

@@ -39,6 +39,11 @@ class Evidence:
     def __init__(self, model: nn.Module, example_input: Any) -> None:
         model = _within(model)
         refuse_untraceable(model)
+        if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+            raise DropkitError(
+                f"{type(model).__name__} is on the meta device, where nothing is computed: build it on a device, such "
+                "as the CPU, or bring it there (model.to_empty(device='cpu')) and give it weights"
+            )
         self.model = model
         self.example_input = copied(example_input)
         self.modules = dict(model.named_modules())
@@ -116,7 +121,7 @@ class Evidence:
         with self.put_back():
             done = run_pass(self.model, self.example(), training=training, seed=seed)
         if done.failure is not None and not training:
-            raise cannot_run(self.model, self.example_input, done.failure)
+            raise cannot_run(self.model, self.example_input, done.failure, "eval")
         return done
 
     @cached_property

@@ -11,7 +11,8 @@ from dropkit.models.check.evidence import Evidence, Rule
 from dropkit.models.check.finding import Finding
 from dropkit.models.check.functional import functional_dropouts
 from dropkit.models.check.sources import shown
-from dropkit.models.own import class_name
+from dropkit.models.operations import argument
+from dropkit.models.own import class_name, rate_attribute
 
 HIGH = 0.7  # rates above are taken for the probability of keeping; rates from papers go up to .5, of inputs less
 
@@ -20,6 +21,8 @@ def impossible_rate(evidence: Evidence) -> Iterator[Finding]:
     """DK011: a rate outside [0, 1], NaN or no number. Needs no run of the network, which would fail."""
     for path, given in evidence.given_rates.items():
         rate = evidence.rates.get(path)
+        if given is None and rate_attribute(evidence.modules[path]) == "p":  # with timm's drop_prob it means 0
+            rate = None
         if rate is None or not 0 <= rate <= 1:
             observed = f"p = {given!r} is no probability, and the next call in training mode fails or drops wrongly"
             yield Finding("DK011", "error", evidence.place(path), observed, "Set it to a number from 0 to 1")
@@ -32,11 +35,15 @@ def drops_everything(evidence: Evidence) -> Iterator[Finding]:
             yield _drops_everything(evidence.place(path), evidence.given_rates[path])
     for dropout in functional_dropouts(evidence.training):
         if dropout.acts and dropout.rate == 1:
-            yield _drops_everything(shown(dropout.operation.source), 1.0)
+            given = argument(dropout.operation, 1, "p", 1.0)
+            yield _drops_everything(shown(dropout.operation.source), given, by_function=True)
 
 
-def _drops_everything(where: str, given: Any) -> Finding:
-    if isinstance(given, bool | np.bool_):
+def _drops_everything(where: str, given: Any, *, by_function: bool = False) -> Finding:
+    if isinstance(given, bool) and by_function:
+        observed = "p is True, which counts as 1: everything is dropped in training. F.dropout takes the rate first"
+        cure = "Name both: F.dropout(x, p=0.5, training=self.training)"
+    elif isinstance(given, bool | np.bool_):
         observed = "p is True, which counts as 1: everything is dropped in training"
         cure = "Give the probability of dropping, such as 0.5: dropout layers have no switch but train() and eval()"
     else:

@@ -6,15 +6,17 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-_HIDDEN = ("/torch/", "/dropkit/layers/", "/dropkit/masks/", "/dropkit/models/check/", "importlib")
+from dropkit.models.trace import TORCH
+
+_HIDDEN = ("/dropkit/layers/", "/dropkit/masks/", "/dropkit/models/check/", "importlib")
 
 
 def calling_line() -> str:
     """Return file and line of the innermost code on the stack that is neither torch's nor of a dropout layer."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        file = frame.f_code.co_filename.replace("\\", "/")
-        if not any(part in file for part in _HIDDEN):
+        file = frame.f_code.co_filename
+        if not file.startswith(TORCH) and not any(part in file.replace("\\", "/") for part in _HIDDEN):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

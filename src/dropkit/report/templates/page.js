@@ -67,6 +67,28 @@
     });
   }
 
+  // the gallery of predictions: cards of one class, or with a text in them, and the other order
+  const filter = document.getElementById("filter");
+  if (filter) {
+    const text = document.getElementById("filter-text");
+    const cards = [...document.querySelectorAll(".shots li")];
+    const apply = () => {
+      const wanted = text.value.trim().toLowerCase();
+      for (const card of cards) {
+        const fits = filter.value === "" || card.dataset.label === filter.value;
+        card.hidden = !(fits && card.textContent.toLowerCase().includes(wanted));
+      }
+      const left = cards.filter((card) => !card.hidden).length;
+      document.getElementById("filter-count").textContent = left + " of " + cards.length;
+    };
+    for (const input of [filter, text]) input.addEventListener("input", apply);
+    document.getElementById("turn").addEventListener("click", () => {
+      for (const list of document.querySelectorAll(".shots")) list.append(...[...list.children].reverse());
+    });
+    document.getElementById("filters").hidden = false;
+    apply();
+  }
+
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const theme = document.getElementById("theme");
   const setTheme = (name) => {

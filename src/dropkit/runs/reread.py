@@ -15,7 +15,7 @@ from dropkit.runs.record import RunFolder
 from dropkit.runs.run import Run
 
 
-def tested_pictures(run: Run, most: int) -> Tensor | None:
+def reread_test_pictures(run: Run, most: int) -> Tensor | None:
     """Return up to `most` pictures of the run's test split, spread over it, uint8 [n, C, H, W].
 
     Of a folder of pictures only these are read; other data are loaded as they were for the training.

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dropkit.runs import tested_pictures as module
-from dropkit.runs.tested_pictures import tested_pictures
+from dropkit.runs import reread as module
+from dropkit.runs.reread import reread_test_pictures
 from dropkit.runs.training import load_data, train
 
 
@@ -28,17 +28,17 @@ def test_files_are_read_as_they_were_and_no_others(short, photos, monkeypatch):
     run = train(short(data=str(photos), image_size="13", epochs=1), progress=False, page=False)
     pictures, split = load_data(run.config)
     monkeypatch.setattr(module, "load", None)  # nothing else is read
-    assert torch.equal(tested_pictures(run, 100), pictures.read(split.test))
-    some = tested_pictures(run, 2)
+    assert torch.equal(reread_test_pictures(run, 100), pictures.read(split.test))
+    some = reread_test_pictures(run, 2)
     assert torch.equal(some, pictures.read(split.test[[0, -1]]))
     (photos / pictures.ids[split.test[0]]).write_bytes(b"none")
-    assert torch.equal(tested_pictures(run, 2), some[1:])
+    assert torch.equal(reread_test_pictures(run, 2), some[1:])
 
 
 def test_pictures_that_are_gone_are_none(short, photos):
     run = train(short(data=str(photos), image_size="13", epochs=1), progress=False, page=False)
     shutil.rmtree(photos)
-    assert tested_pictures(run, 5) is None
+    assert reread_test_pictures(run, 5) is None
 
 
 def test_arrays_are_loaded_and_pictures_of_another_size_are_not_taken(short, tmp_path):
@@ -47,6 +47,6 @@ def test_arrays_are_loaded_and_pictures_of_another_size_are_not_taken(short, tmp
     np.savez(file, train_images=images, train_labels=np.arange(60) % 3)
     run = train(short(data=str(file), epochs=1), progress=False, page=False)
     pictures, split = load_data(run.config)
-    assert torch.equal(tested_pictures(run, 100), pictures.read(split.test))
+    assert torch.equal(reread_test_pictures(run, 100), pictures.read(split.test))
     np.savez(file, train_images=images[:, 1:], train_labels=np.arange(60) % 3)
-    assert tested_pictures(run, 100) is None
+    assert reread_test_pictures(run, 100) is None
