@@ -66,7 +66,8 @@ def test_compare_prints_table_verdict_recommendation_and_page(capfd, tmp_path):
         (["train", "nowhere.npz"], "nowhere.npz"),
         (
             ["train", "digits", "--model", "cn"],
-            "unknown model 'cn': allowed are cnn, bn-cnn, res-cnn, mlp. Did you mean 'cnn'?",
+            "unknown model 'cn': allowed are cnn, bn-cnn, res-cnn, mlp, timm:NAME, torchvision:NAME, "
+            "module:function, path.py:function. Did you mean 'cnn'?",
         ),
         (["train", "digits", "--dropout", "fc=2"], "from 0 to 1, but got 2"),
         (["train", "digits", "--dropout", "cov=0.2"], "Did you mean 'conv'?"),
@@ -74,7 +75,7 @@ def test_compare_prints_table_verdict_recommendation_and_page(capfd, tmp_path):
         (["train", "digits", "--optimizer", "adamm"], "Did you mean 'adam'?"),
         (
             ["trian", "digits"],
-            "unknown command 'trian': allowed are train, compare, predict, export, report, check, bench. "
+            "unknown command 'trian': allowed are train, compare, predict, uncertainty, export, report, check, bench. "
             "Did you mean 'train'?",
         ),
         (
@@ -367,3 +368,28 @@ def test_export_of_a_run(capfd, tmp_path):
     code, out, err = run(capfd, "export", tmp_path / "run", "--to", "onx")
     assert (code, out) == (2, "")
     assert "unknown form 'onx': allowed are onnx, pt2. Did you mean 'onnx'?" in err
+
+
+def test_uncertainty_of_a_run(capfd, tmp_path):
+    run(capfd, "train", "digits", *SHORT, "--out", tmp_path / "run")
+    code, out, err = run(capfd, "uncertainty", tmp_path / "run", "--samples", 5, "--json")
+    record = json.loads(out)
+    assert (code, record["samples"], record["ood"]) == (0, 5, None)
+    assert json.loads((tmp_path / "run" / "uncertainty.json").read_text())["methods"] == record["methods"]
+    code, out, _ = run(capfd, "uncertainty", tmp_path / "run", "--samples", 5)
+    assert code == 0
+    assert "| average of 5 " in out
+    assert "Uncertainty" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    code, out, err = run(capfd, "uncertainty", tmp_path / "run", "--ood", tmp_path / "gone.npz")
+    assert (code, out) == (2, "")
+    assert "gone.npz" in err
+
+
+def test_predict_with_samples_writes_a_gallery(capfd, tmp_path, photos, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", photos, *SHORT, "--image-size", "16", "--on-bad-image", "skip", "--out", tmp_path / "run"]
+    assert run(capfd, *words)[0] == 0
+    code, out, err = run(capfd, "predict", tmp_path / "run", photos / "bright", "--samples", 3, "--html")
+    assert code == 1  # one of the pictures is broken
+    assert "gallery: predictions.html" in out + err
+    assert "from the surest" in (tmp_path / "predictions.html").read_text(encoding="utf-8")

@@ -159,7 +159,9 @@ def test_names_in_figures_are_escaped_for_plotly_too(study: dict[str, Any]) -> N
 
 
 def test_an_unknown_record_is_refused() -> None:
-    with pytest.raises(DropkitError, match=r"unknown kind of record 'studdy': allowed are study, run\. Did you mean"):
+    with pytest.raises(
+        DropkitError, match=r"unknown kind of record 'studdy': allowed are study, run, predictions\. Did you mean"
+    ):
         render({"kind": "studdy"})
     with pytest.raises(DropkitError, match="'None'"):
         render({})

@@ -87,7 +87,7 @@ def test_the_page_is_written_with_thumbnails_and_counts(tmp_path):
 
 def test_a_thumbnail_is_the_cut_that_the_network_sees_in_its_colours(tmp_path):
     pixels = np.zeros((100, 200, 3), np.uint8)
-    pixels[:, 50:150] = 255  # the middle is all that a square cut sees
+    pixels[:, 45:155] = 255  # the middle is all that a square cut sees, and what its rim is blended with
     Image.fromarray(pixels).save(tmp_path / "a.png")
     found = read_png(_thumbnail(tmp_path / "a.png", (1, 8, 8)))
     assert (found.width, found.height) == (96, 96)

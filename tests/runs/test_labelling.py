@@ -202,9 +202,7 @@ def test_a_network_that_must_be_run_draw_by_draw_is_noted_once(run, files, capsy
     monkeypatch.setattr("dropkit.runs.labelling.BATCH", 2)
     assert len(list(label_pictures(run, find_pictures([str(files)]), samples=3, device="cpu"))) == 7
     said = capsys.readouterr().err
-    assert said == (
-        "note: the thinned networks are computed one after the other, which takes longer: vmap cannot\n"
-    )
+    assert said == ("note: the thinned networks are computed one after the other, which takes longer: vmap cannot\n")
 
 
 SAMPLED = [

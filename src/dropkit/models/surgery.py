@@ -61,7 +61,7 @@ def insert(model: nn.Module, policy: Any, example_input: Any = None) -> list[Cha
     >>> print(*remove(net))
     1 (fc[0]): Dropout(p=0.5, inplace=False) -> nothing
     >>> from dropkit.models.cnn import CNNWithDropout
-    >>> print(*insert(CNNWithDropout(), "conv[0]=0.1"), sep="\n")
+    >>> print(*insert(CNNWithDropout(), "conv[0]=0.1"), sep="\\n")
     dropout: Dropout(p=0.5, inplace=False) -> Dropout(p=0.0, inplace=False)
     pool1 (conv[0]): nothing -> Dropout(p=0.1, inplace=False)
     """
