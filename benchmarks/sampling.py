@@ -99,7 +99,7 @@ def table(title: str, timings: dict[str, Timing], base: str) -> None:
 def main() -> int:
     """Time all cases; return 1 if a mark is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each case")
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each case")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

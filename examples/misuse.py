@@ -224,6 +224,41 @@ def dk017():
 
 
 @misuse
+def dk018():
+    """Convolutional: DropBlock is for maps."""
+    try:
+        from timm.layers import DropBlock2d
+    except (ImportError, RuntimeError) as failure:  # torchvision's refusal of another torch is a RuntimeError
+        return None, f"timm cannot be imported, so nothing is measured: {failure}"
+
+    def convolutional(blocks):
+        torch.manual_seed(SEED)
+        maps = nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 16, 3, padding=1), nn.ReLU()
+        return nn.Sequential(*maps, blocks, nn.Flatten(), nn.Linear(16 * 64, 10))
+
+    wrong, right = (trained(convolutional(kind(0.1, block_size=7))) for kind in (DropBlock2d, dropkit.DropBlock2d))
+    torch.manual_seed(SEED)
+    dropped = (wrong[3](torch.ones(4000, 1, 8, 8)) == 0).float().mean()
+    losses = [F.cross_entropy(model.eval()(X_TEST), Y_TEST).item() for model in (wrong, right)]
+    sentence = "timm's layer drops {:.0%} of the units, not 10%: the test loss is {:.2f}, and {:.2f} with dropkit's"
+    return wrong.train(), sentence.format(dropped, *losses)
+
+
+@misuse
+def dk019():
+    model = Hidden(lambda net, h: net.drop(h.bfloat16()).float(), drop=nn.Dropout(0.1))
+    x = torch.randn(2**19, generator=torch.Generator().manual_seed(SEED)).abs().bfloat16()
+
+    def off(layer):
+        torch.manual_seed(SEED)
+        kept = (y := layer(x)) != 0
+        return 0.9 * y[kept].double().sum() / x[kept].double().sum() - 1
+
+    biases = off(model.drop), off(dropkit.Dropout(0.1))
+    return model, "what is kept at p = .1 is on average {:.3%} off, and {:.3%} with dropkit's".format(*biases)
+
+
+@misuse
 def dk020():
     torch.manual_seed(SEED)
     model = nn.Sequential(

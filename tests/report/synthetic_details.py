@@ -134,3 +134,82 @@ def details(names: tuple[str, ...], classes: list[str], runs: int, support: list
             "counts": {"mistakes": 23, "fixed": 0 if single else 17, "broken": 0 if single else 5},
         },
     }
+
+
+def uncertainty(samples: int = 20, classes: int = 4) -> dict[str, Any]:
+    """What `dropkit uncertainty` measured of a run, with another data set."""
+    rng = random.Random("uncertainty")
+
+    def method(way: str, scaled: bool, temperature: float) -> dict[str, Any]:
+        figures = {name: rng.uniform(0.01, 0.4) for name in ("error", "nll", "brier", "ece", "ece_mass", "aurc")}
+        return {"way": way, "scaled": scaled, "temperature": temperature if scaled else 1.0, **figures}
+
+    diagram = {
+        "edges": [i / BINS for i in range(BINS + 1)],
+        "confidence": [None, None, *(0.05 + i / BINS for i in range(2, BINS))],
+        "accuracy": [None, None, *(i / BINS for i in range(2, BINS))],
+        "count": [0, 0, *(7 * i for i in range(2, BINS))],
+        "ece": 0.05,
+    }
+    curve = {"coverage": [0.1, 0.5, 1.0], "risk": [0.0, 0.05, 0.2]}
+    scales = {"single": 1.31, "average": 0.87}
+    return {
+        "kind": "uncertainty",
+        "samples": samples,
+        "test": 308,
+        "validation": 97,
+        "temperature": scales,
+        "methods": [method(way, scaled, scales[way]) for way in scales for scaled in (False, True)],
+        "averages": [
+            {"k": k, "groups": samples // k, "error": 0.2 + 0.1 / k, "nll": 0.6 + 0.2 / k}
+            | ({"error_se": 0.01, "nll_se": 0.02} if k < samples else {"error_se": None, "nll_se": None})
+            for k in (1, 2, 5, 10, samples)
+        ],
+        "reliability": {way: {"before": diagram, "after": diagram} for way in scales},
+        "risk_coverage": dict.fromkeys(scales, curve),
+        "ood": {
+            "name": "noise",
+            "pictures": 61,
+            "of": 89,
+            "auroc": {"single_entropy": 0.81, "entropy": 0.86, "mutual_information": 0.93},
+            "edges": [0.0, 0.5, 1.0, 1.386],
+            "histograms": {
+                signal: {"test": [200, 80, 28], "ood": [1, 20, 40]} for signal in ("single_entropy", "entropy")
+            },
+        },
+        "notes": [],
+        "seconds": 3.1,
+    }
+
+
+def predictions(classes: list[str], surest: int = 5, unsure: int = 7) -> dict[str, Any]:
+    """The record of a gallery of predictions; those of the least sure are missing where there are few."""
+
+    def row(place: int, share: float) -> dict[str, Any]:
+        return {
+            "picture": f"pictures/{place:03}.png",
+            "class": classes[place % len(classes)],
+            "probability": 1 - 0.6 * share,
+            "interval": [0.9 - 0.8 * share, 1.0],
+            "std": 0.3 * share,
+            "entropy": 1.2 * share,
+            "mutual_information": 0.5 * share,
+            "image": png((28, 28), place),
+        }
+
+    count = surest + unsure
+    rows = [row(place, place / count) for place in range(count)]
+    return {
+        "kind": "predictions",
+        "dropkit": "0.1.0",
+        "network": {"data": "animals", "policy": "fc=0.5", "model": "cnn", "seed": 3, "run": "runs/a"},
+        "samples": 20,
+        "level": 0.95,
+        "of_classes": len(classes),
+        "read": count if not unsure else 1000,
+        "errors": 2,
+        "classes": dict.fromkeys(classes, 250),
+        "surest": rows[:surest],
+        "unsure": rows[surest:],
+        "seconds": 12.0,
+    }

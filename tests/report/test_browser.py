@@ -76,7 +76,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory, synthetic: ModuleType, synth
     write_page(study, folder / "study.html")
     write_page(poison(study), folder / "evil.html")
     run = {**synthetic.single_run(), "details": synthetic_details.details(("fc=0.5",), classes, 1)}
-    write_page(run, folder / "run.html")
+    write_page({**run, "uncertainty": synthetic_details.uncertainty()}, folder / "run.html")
+    gallery = synthetic_details.predictions(classes)
+    write_page(gallery, folder / "gallery.html")
+    hostile = {"classes": {name + EVIL: count for name, count in gallery["classes"].items()}}  # poison leaves keys
+    write_page({**poison(gallery), **hostile}, folder / "evil-gallery.html")
     return folder
 
 
@@ -178,7 +182,9 @@ def test_both_themes_and_the_switch(show: Open) -> None:
     assert (colours(browser), browser.execute_script(tick)) == dark
 
 
-@pytest.mark.parametrize(("name", "width"), [("evil", 360), ("run", 360), ("study", 820)])
+@pytest.mark.parametrize(
+    ("name", "width"), [("evil", 360), ("run", 360), ("study", 820), ("evil-gallery", 360), ("gallery", 820)]
+)
 def test_a_narrow_window_needs_no_sideways_scrolling(show: Open, name: str, width: int) -> None:
     browser = show(name, theme="dark", width=width)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
@@ -196,3 +202,27 @@ def test_tabs_answer_to_the_arrow_keys(show: Open) -> None:
     chosen = "return document.getElementById(arguments[0]).getAttribute('aria-selected')"
     assert browser.execute_script(chosen, second) == "true"
     assert browser.execute_script("return document.getElementById('pane-learning-loss').hidden") is True
+
+
+@pytest.mark.parametrize("name", ["gallery", "evil-gallery"])
+def test_the_gallery_is_filtered_by_class_and_text_and_turned(show: Open, name: str) -> None:
+    browser = show(name)
+    titles = "return [...document.querySelectorAll('.shots li')].filter((li) => li.offsetHeight > 0)"
+    seen = titles + ".map((li) => li.querySelector('.id').textContent)"
+    everything = browser.execute_script(seen)
+    assert len(everything) == 12
+    enter = """
+      const input = document.getElementById(arguments[0]);
+      input.value = arguments[1];
+      input.dispatchEvent(new Event("input"));
+    """
+    second = browser.execute_script("return document.getElementById('filter').options[2].value")
+    browser.execute_script(enter, "filter", second)
+    assert browser.execute_script(seen) == everything[1::4]
+    assert browser.find_element("id", "filter-count").text == "3 of 12"
+    browser.execute_script(enter, "filter", "")
+    browser.execute_script(enter, "filter-text", "/00")
+    assert browser.execute_script(seen) == everything[:10]
+    browser.find_element("id", "turn").click()
+    assert browser.execute_script(seen) == [*everything[4::-1], *everything[9:4:-1]]
+    assert browser.get_log("browser") == []

@@ -1,5 +1,7 @@
-"""The gallery of predictions: order, words and numbers are the record's."""
+"""The gallery of predictions: cards from the record, names that stay text, a small file without plotly."""
 
+import re
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -7,53 +9,88 @@ import pytest
 from dropkit.report.page import render
 from dropkit.report.predictions import predictions_view
 
-
-def row(picture: str, probability: float, **more: Any) -> dict[str, Any]:
-    return {"picture": picture, "class": "a", "probability": probability, "entropy": 0.5, "image": None, **more}
+EVIL = "</script><img src=x onerror=alert(1)>\"'\n\u202e"
 
 
 @pytest.fixture
-def record() -> dict[str, Any]:
-    sampled = {"interval": (0.5, 0.875), "mutual_information": 0.2, "std": 0.1}
-    return {
-        "kind": "predictions",
-        "dropkit": "0.1.0",
-        "network": {"data": "photos", "policy": "fc=0.5", "model": "cnn", "seed": 0, "run": "runs/a"},
-        "samples": 20,
-        "level": 0.95,
-        "of_classes": 7,
-        "read": 3,
-        "errors": 2,
-        "classes": {"a": 2, "<script>b": 1},
-        "surest": [row("one.png", 0.9, **sampled), row("two.png", 0.8, **sampled)],
-        "unsure": [row("<img src=x>.png", 0.4, **sampled)],
-        "seconds": 1.0,
-    }
+def record(synthetic_details: ModuleType) -> dict[str, Any]:
+    made: dict[str, Any] = synthetic_details.predictions(["cat", "dog"])
+    return made
 
 
-def test_surest_and_least_sure_are_two_lists_and_told(record: dict[str, Any]) -> None:
+def body(page: str) -> str:
+    return page[page.index("<body>") : page.index('id="figures"')]
+
+
+def test_many_pictures_are_two_galleries_and_the_page_says_so(record: dict[str, Any]) -> None:
     view = predictions_view(record)
-    assert [gallery.id for gallery in view["galleries"]] == ["surest", "unsure"]
-    assert [card.picture for card in view["galleries"][0].cards] == ["one.png", "two.png"]
-    assert view["cut"].startswith("Shown are the 2 surest and the 1 least sure of 3 pictures")
+    assert [(gallery.id, len(gallery.cards)) for gallery in view["galleries"]] == [("surest", 5), ("unsure", 7)]
+    assert view["cut"].startswith("Shown are the 5 surest and the 7 least sure of 1,000 pictures;")
     assert view["errors"] == "2 files could not be read as pictures."
-    assert view["most"] == "1.95"  # ln 7
-    record["unsure"] = []
-    assert [gallery.id for gallery in predictions_view(record)["galleries"]] == ["all"]
-    assert predictions_view(record)["cut"] == ""
+    assert view["most"] == "0.69"
 
 
-def test_a_card_has_mark_and_band_where_the_numbers_are(record: dict[str, Any]) -> None:
+def test_few_pictures_are_one_gallery(synthetic_details: ModuleType) -> None:
+    view = predictions_view(synthetic_details.predictions(["cat", "dog"], surest=5, unsure=0))
+    assert [(gallery.id, len(gallery.cards)) for gallery in view["galleries"]] == [("all", 5)]
+    assert view["cut"] == ""
+    assert view["answer"] == "5 pictures, from the surest to the least sure"
+
+
+def test_a_card_says_probability_interval_and_measures(record: dict[str, Any]) -> None:
+    row = record["surest"][0]
+    row |= {"probability": 0.83, "interval": [0.605, 0.98], "entropy": 0.51, "mutual_information": 0.126, "std": 0.1}
     card = predictions_view(record)["galleries"][0].cards[0]
-    assert card.mark == 90.0
-    assert card.span == (50.0, 37.5)
-    assert card.between == "50.0 to 87.5\u00a0%"
-    single = predictions_view({**record, "surest": [row("one.png", 0.9)], "unsure": [], "samples": 0})
-    assert single["galleries"][0].cards[0].span is None
+    assert (card.probability, card.between) == ("83.0\u00a0%", "60.5 to 98.0\u00a0%")
+    assert (card.mark, card.span) == (83.0, (60.5, 37.5))
+    assert card.figures == "entropy\u00a00.51, m.\u00a0i.\u00a00.13, std\u00a00.10"
+    assert card.described == "probability 83.0\u00a0%, interval 60.5 to 98.0\u00a0%"
 
 
-def test_names_are_text_whatever_they_are(record: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("probability", "said"), [(1.0, "100.0\u00a0%"), (0.99999, "> 99.9\u00a0%"), (0.5, "50.0\u00a0%")]
+)
+def test_no_card_claims_a_certainty_that_is_not_there(record: dict[str, Any], probability: float, said: str) -> None:
+    record["surest"][0]["probability"] = probability
+    assert predictions_view(record)["galleries"][0].cards[0].probability == said
+
+
+def test_a_single_pass_has_no_interval(record: dict[str, Any]) -> None:
+    record["samples"] = 0
+    for row in record["surest"] + record["unsure"]:
+        for name in ("interval", "std", "mutual_information"):
+            del row[name]
+    card = predictions_view(record)["galleries"][0].cards[0]
+    assert (card.between, card.span, card.figures) == ("", None, "entropy\u00a00.00")
+    page = body(render(record))
+    assert "in a single pass without dropout" in page
+    assert "thinned networks" not in page
+    assert "None" not in page
+
+
+def test_hostile_names_stay_text(record: dict[str, Any]) -> None:
+    record["classes"] = {EVIL: 3}
+    record["network"]["policy"] = record["network"]["data"] = record["network"]["run"] = EVIL
+    for row in record["surest"]:
+        row["picture"] = row["class"] = EVIL
+    record["unsure"][0]["image"] = "javascript:alert(1)"
     page = render(record)
-    assert "<img src=x>" not in page
-    assert "<script>b" not in page
-    assert "&lt;script&gt;b" in page
+    assert "<img src=x" not in page
+    assert "javascript:" not in page
+    assert "\u202e" not in page
+    assert len(re.findall("<img ", page)) == 11
+    assert page.count("</script>") == 2  # the figures', of which there are none, and the page's own
+
+
+def test_without_figures_there_is_no_plotly(record: dict[str, Any]) -> None:
+    page = render(record)
+    assert "Plotly, Inc." not in page
+    assert len(page) < 100_000
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    assert policy[1].count("sha256-") == 1
+
+
+def test_nothing_readable_is_said(record: dict[str, Any]) -> None:
+    page = body(render({**record, "read": 0, "classes": {}, "surest": [], "unsure": []}))
+    assert "No picture could be read." in page

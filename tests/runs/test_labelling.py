@@ -237,3 +237,20 @@ def test_the_entropy_of_a_single_pass_is_that_of_its_probabilities():
     assert LABELS[0].entropy == pytest.approx(0.5623351446)
     assert str(Label("a", {"cat": 1.0, "dog": 0.0}).entropy) == "0.0"
     assert LABELS[2].entropy is None
+
+
+def test_dropout_within_attention_is_noted_once(run, files, capsys, monkeypatch):
+    class Attending(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = torch.nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True)
+            self.drop, self.fc = torch.nn.Dropout(0.5), torch.nn.Linear(8, 10)
+
+        def forward(self, x):
+            rows = x.flatten(1, 2)
+            return self.fc(self.drop(self.attention(rows, rows, rows)[0].mean(1)))
+
+    monkeypatch.setattr(type(run), "model", lambda self: Attending().eval())
+    monkeypatch.setattr("dropkit.runs.labelling.BATCH", 2)
+    assert len(list(label_pictures(run, find_pictures([str(files)]), samples=3, device="cpu"))) == 7
+    assert capsys.readouterr().err.count("note: dropout within attention") == 1

@@ -13,7 +13,8 @@ from dropkit.runs.run import Run
 from dropkit.runs.training import say
 from dropkit.uncertainty.sampling import sample
 
-_SLOW = "the thinned networks are computed one after the other"  # how `sample`'s warning begins
+# How `sample`'s warnings begin.
+_SAID = "the thinned networks are computed one after the other|dropout within attention cannot be keyed"
 
 
 class ReadyNetwork:
@@ -57,7 +58,7 @@ class ReadyNetwork:
         """
         trial = torch.zeros(2, len(self.mean), *self.size, device=self.device)
         with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
+            warnings.simplefilter("always", UserWarning)
             sample(self.model, trial, n=2)
         for warning in said:
             say(f"note: {warning.message}")
@@ -65,7 +66,7 @@ class ReadyNetwork:
 
 @contextmanager
 def said_once() -> Iterator[None]:
-    """Silence, inside the block, the warning that `require_dropout` has passed on: each batch would repeat it."""
+    """Silence, inside the block, the warnings that `require_dropout` has passed on: each batch would repeat them."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=_SLOW)
+        warnings.filterwarnings("ignore", message=_SAID)
         yield

@@ -2,11 +2,13 @@
 
 from math import prod
 
-import torch
 from torch import Tensor, nn
 
-from dropkit.models.stages import Stages
-from dropkit.models.trace import trace
+from dropkit.errors import DropkitError
+from dropkit.models.functional_calls import rate_of_call
+from dropkit.models.graph import Graph
+from dropkit.models.own import rate_attribute, rate_of
+from dropkit.models.trace import Operation, trace
 
 # Of the largest activation that depends on masks, for all draws of a chunk. In benchmarks/sampling.py a processor is
 # fastest near its second cache's size; a graphics processor needs enough to do, and has memory.
@@ -29,11 +31,20 @@ def draws_at_a_time(model: nn.Module, x: Tensor, n: int) -> int:
 
 def _largest_activation(model: nn.Module, x: Tensor) -> int:
     """Return the units, of one picture, of the largest activation that depends on masks."""
-    with torch.no_grad():
+    try:
         seen = trace(model, x[:1], training=False)
-    stages = Stages(model, seen)
-    first = next((op for op in seen.operations if "dropout" in op.name), None)
+    except DropkitError:  # it may take batches of one size alone
+        seen = trace(model, x, training=False)
+    graph = Graph(model, seen)
+    first = next((op for op in seen.operations if _drops(op, graph.modules[op.module])), None)
     if first is None:
         return 1
-    sizes = [prod(seen.shapes[value]) for op in stages.after(first.reads[0]) for value in op.writes]
-    return max(sizes, default=1)
+    made = [value for op in (first, *graph.after(first.writes[0])) for value in op.writes]
+    return max(prod(seen.shapes[value]) for value in made)
+
+
+def _drops(operation: Operation, module: nn.Module) -> bool:
+    """Whether an operation is active dropout, or within a layer that drops and does something else besides."""
+    if rate_attribute(module) is not None:
+        return rate_of(module) > 0
+    return bool(rate_of_call(operation))

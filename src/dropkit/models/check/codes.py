@@ -35,6 +35,9 @@ CODES: dict[str, Code] = {
     "DK015": Code("the input's rank does not fit the kind of dropout", "error"),
     "DK016": Code("alpha dropout without SELU", "warning"),
     "DK017": Code("inplace that alpha dropout ignores", "note"),
+    # Implementations (implementations.py)
+    "DK018": Code("DropBlock at another rate than asked", "warning"),
+    "DK019": Code("dropout in bfloat16 with a biased scale", "note"),
     # Norms (norms.py)
     "DK020": Code("dropout upstream of batch-norm", "warning"),
     # The flow of values (flow.py)
