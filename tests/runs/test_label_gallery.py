@@ -106,3 +106,9 @@ def test_a_thumbnail_is_the_cut_that_the_network_sees_in_its_colours(tmp_path):
 def test_a_place_that_cannot_be_is_told_before_pictures_are_read(tmp_path, name, message):
     with pytest.raises(DropkitError, match=message):
         LabelGallery([], tmp_path / name)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_pictures_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(DropkitError, match=f"cannot write to the folder '{tmp_path}'"):
+        LabelGallery([], tmp_path / "page.html")

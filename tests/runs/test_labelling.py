@@ -58,6 +58,15 @@ def test_batches_do_not_change_labels(run, files, monkeypatch):
         assert other.probabilities == pytest.approx(one, abs=1e-6)
 
 
+@pytest.mark.parametrize("samples", [0, 2])
+def test_no_more_pictures_are_read_than_labels_are_asked_for(run, files, monkeypatch, samples):
+    monkeypatch.setattr("dropkit.runs.labelling.BATCH", 2)
+    pictures = iter(find_pictures([str(files)]))
+    labels = label_pictures(run, pictures, samples=samples, device="cpu")
+    next(labels)
+    assert len(list(pictures)) == 7 - 2
+
+
 def test_a_picture_that_cannot_be_read_is_a_row_with_its_error(run, files, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     labels = list(label_pictures(run, [files / "0.png", tmp_path / "broken.png", files / "1.png"], device="cpu"))

@@ -297,3 +297,24 @@ def test_networks_of_the_libraries(libraries):
         draws = sample(net, x, n=4, chunk=4)
         assert len({tuple(draw.flatten().tolist()) for draw in draws}) > 1
         assert torch.allclose(sample(net, x, n=4, chunk=1), draws, atol=1e-4)
+
+
+def test_what_a_forward_writes_into_a_buffer_is_put_back():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x):
+            self.calls += 1
+            return self.drop(x)
+
+    net = Counting()
+    sample(net, torch.ones(2, 3), n=3)
+    assert net.calls == 0
+
+
+def test_a_rate_of_one_leaves_nothing_to_chance():
+    with pytest.raises(DropkitError, match="would be the same"):
+        sample(nn.Sequential(nn.Linear(3, 2), nn.Dropout(1.0)), torch.ones(2, 3), n=3)

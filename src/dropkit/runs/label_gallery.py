@@ -2,6 +2,7 @@
 
 import heapq
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -155,3 +156,8 @@ def _require_place(path: Path) -> None:
         )
     if not path.parent.is_dir():
         raise DropkitError(f"there is no folder {str(path.parent)!r} for the gallery: make it, or give another name")
+    if not os.access(path.parent, os.W_OK):
+        raise DropkitError(
+            f"cannot write to the folder {str(path.parent)!r}, where the gallery is to stand: change its permissions, "
+            "or name a file in another folder with --out"
+        )

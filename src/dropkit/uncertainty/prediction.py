@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.errors import DropkitError
-from dropkit.models.trace import refuse_untraceable, set_modes, undisturbed
+from dropkit.models.trace import cannot_run, refuse_untraceable, set_modes, undisturbed
 from dropkit.uncertainty.chunks import draws_at_a_time
 from dropkit.uncertainty.sampling import require_logits, sample
 
@@ -104,7 +104,7 @@ def predict(
         temperature: T, by which the logits of every draw are divided; see `fit_temperature`.
 
     Raises:
-        DropkitError: as `sample`; if x has no pictures, or an argument is out of range.
+        DropkitError: as `sample`; if x has no pictures, the network cannot run on it, or an argument is out of range.
 
     >>> net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 2))
     >>> found = predict(net, torch.ones(7, 3), n=20)
@@ -177,7 +177,11 @@ def _plain(model: nn.Module, x: Tensor) -> Tensor:
     """Return the logits of the plain pass, and leave the network as it was."""
     with undisturbed(model), torch.no_grad():
         set_modes(model, False)
-        return require_logits(model(x), x)
+        try:
+            output = model(x)
+        except Exception as mistake:  # whatever the network's own code raises
+            raise cannot_run(model, x, mistake) from mistake
+        return require_logits(output, x)
 
 
 def _batch_size(model: nn.Module, one: Tensor, n: int) -> int:

@@ -61,12 +61,14 @@ def sample(
     _require("chunk", 1 if chunk is None else chunk, 1)
     _require("seed", seed, 0, 1 << 64)
     _require("first_sample", first_sample, 0, 1 << 63)
+    if not x.dim():
+        raise DropkitError("sample takes a batch [N, ...], but got a tensor without dimensions")
     if chunk is None:
         chunk = draws_at_a_time(model, x, n)
-    keys = torch.stack([key_words(seed, 0, draw, first_sample) for draw in range(n)])
+    keys = torch.stack([key_words(index(seed), 0, draw, index(first_sample)) for draw in range(n)])
     with Thinning(model, x) as thinned, torch.no_grad():
         run = _Runner(thinned, x)
-        logits = torch.cat([run(part) for part in keys.split(chunk)])
+        logits = torch.cat([run(part) for part in keys.split(index(chunk))])
     if not thinned.fired:
         raise nothing_drops(model, x)
     if thinned.attention:

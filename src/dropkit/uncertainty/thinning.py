@@ -18,8 +18,7 @@ from dropkit.layers.units import Dropout
 from dropkit.masks import site_of
 from dropkit.models import hosts
 from dropkit.models.conversion import converted
-from dropkit.models.snapshot import snapshot
-from dropkit.models.trace import uncompiled
+from dropkit.models.trace import uncompiled, undisturbed
 
 # Functional dropout, and the layer that does the same.
 _FUNCTIONS: dict[Callable[..., Any], type[DropLayer]] = {
@@ -65,7 +64,7 @@ class Thinning:
     def __enter__(self) -> "Thinning":
         """Switch the network's dropout on."""
         with ExitStack() as stack:
-            stack.callback(snapshot(self.model))
+            stack.enter_context(undisturbed(self.model))
             stack.enter_context(uncompiled())
             self._prepare()
             self._stack = stack.pop_all()
@@ -94,7 +93,7 @@ class Thinning:
         self._calls[id(layer)] = number + 1
         path = self._paths[id(layer)]
         layer.key = self.key_of(path if number == 0 else f"{path}#{number}")
-        self.fired += isinstance(layer, ConcreteDropout) or layer.p > 0
+        self.fired += isinstance(layer, ConcreteDropout) or 0 < layer.p < 1
 
     def key_of(self, name: str) -> Tensor:
         """Return the key of a site, in the draw that is being computed."""
@@ -133,6 +132,6 @@ class _KeyedFunctions(TorchFunctionMode):
         layer = kind(p)
         layer.key = self.thinning.key_of(f"functional dropout #{self.calls}")
         self.calls += 1
-        self.thinning.fired += p > 0
+        self.thinning.fired += 0 < p < 1
         dropped: Tensor = layer(input)
         return dropped

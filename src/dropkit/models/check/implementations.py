@@ -45,7 +45,7 @@ def block_rate(evidence: Evidence) -> Iterator[Finding]:
     measured: dict[Any, tuple[float, float] | None] = {}  # networks have many alike, and each takes a while
     for op in evidence.training.operations:
         layer = evidence.modules[op.module]
-        own = converted(layer) if op.layer and acts(evidence, op) else None
+        own = converted(layer) if "DropBlock" in type(layer).__name__ and acts(evidence, op) else None
         sides = evidence.training.shapes[op.reads[0]][2:]
         if not isinstance(own, DropBlock2d | DropBlock3d) or not 0 < own.p < 1:
             continue
