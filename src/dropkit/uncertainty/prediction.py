@@ -178,7 +178,7 @@ def _plain(model: nn.Module, x: Tensor) -> Tensor:
     with undisturbed(model), torch.no_grad():
         set_modes(model, False)
         try:
-            output = model(x)
+            output = model(x.clone())  # which it may write into
         except Exception as mistake:  # whatever the network's own code raises
             raise cannot_run(model, x, mistake) from mistake
         return require_logits(output, x)

@@ -97,7 +97,8 @@ class _Runner:
         return torch.stack([self._alone(key) for key in keys])
 
     def _one(self, key: Tensor) -> Tensor:
-        return require_logits(self.thinned.forward(self.x, key), self.x)
+        # A copy: a network may write into its input.
+        return require_logits(self.thinned.forward(self.x.clone(), key), self.x)
 
     def _alone(self, key: Tensor) -> Tensor:
         with torch.random.fork_rng(devices=[]):  # other random numbers, if there are any, are those of the draw
