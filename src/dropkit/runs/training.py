@@ -89,8 +89,39 @@ def train(
     return run
 
 
-def _train(folder: RunFolder, config: TrainConfig, data: tuple[Pictures, Split], place: Path, progress: bool) -> None:
-    """Train from where the folder's run is to its end."""
+def advance(
+    config: TrainConfig, data: tuple[Pictures, Split], *, until: int | None = None, features: Path | None = None
+) -> bool:
+    """Train a run, from wherever it is, until an epoch is done or to its end; return whether it has ended.
+
+    A run that pauses and goes on has weights bit-equal to those of one that never paused, as after any other stop.
+
+    Args:
+        config: what to train, and how.
+        data: the pictures and their split.
+        until: the epoch after which it pauses; None trains to the end. A run that is further already stays so.
+        features: folder in which the features of a `pretrained` training are kept.
+
+    Raises:
+        DropkitError: as `train` does.
+    """
+    folder = RunFolder(config.folder())
+    folder.require_same(config)
+    _refuse_other_pictures(folder, config, *data)
+    if not folder.finished:
+        _train(folder, config, data, features or folder.features, progress=False, until=until)
+    return folder.finished
+
+
+def _train(
+    folder: RunFolder,
+    config: TrainConfig,
+    data: tuple[Pictures, Split],
+    place: Path,
+    progress: bool,
+    until: int | None = None,
+) -> None:
+    """Train from where the folder's run is to its end, or until an epoch is done."""
     if config.tensorboard:
         require_tensorboard()
     with computing_threads(config.threads):
@@ -100,15 +131,16 @@ def _train(folder: RunFolder, config: TrainConfig, data: tuple[Pictures, Split],
         if features is not None:
             # Relative, so that a study may be moved as a whole.
             environment |= {"weights": features.weights, "features": os.path.relpath(place, folder.path)}
-        _begin_or_resume(folder, fit, environment, data[1].to_json(data[0]))
+        _begin_or_resume(folder, fit, environment, data[1].to_json(data[0]), quiet=until is not None)
         if progress:
             _say_misuse(fit)
         with (
             training_display(config.epoch_limit, show=progress) as display,
             event_files(folder.path, wanted=config.tensorboard, epochs=fit.progress.epoch) as write_events,
         ):
-            failure = _run_epochs(folder, fit, display, write_events)
-        _finish(folder, fit, failure)
+            failure = _run_epochs(folder, fit, display, write_events, until)
+        if failure is not None or fit.finished():
+            _finish(folder, fit, failure)
 
 
 def _say_misuse(fit: Fit) -> None:
@@ -229,7 +261,9 @@ def _refuse_other_pictures(folder: RunFolder, config: TrainConfig, pictures: Pic
         )
 
 
-def _begin_or_resume(folder: RunFolder, fit: Fit, environment: dict[str, Any], split: dict[str, Any]) -> None:
+def _begin_or_resume(
+    folder: RunFolder, fit: Fit, environment: dict[str, Any], split: dict[str, Any], *, quiet: bool = False
+) -> None:
     if not folder.begun:
         folder.begin(fit.config, environment, split)
         return
@@ -249,14 +283,20 @@ def _begin_or_resume(folder: RunFolder, fit: Fit, environment: dict[str, Any], s
         vars(fit.progress).update(progress)
         fit.best = {name: value.to(fit.device) for name, value in fit.best.items()}
     fit.progress.rows = folder.keep_metrics(fit.progress.epoch)
-    say(f"going on after epoch {fit.progress.epoch} in {folder.path}")
+    if not quiet:
+        say(f"going on after epoch {fit.progress.epoch} in {folder.path}")
 
 
 def _run_epochs(
-    folder: RunFolder, fit: Fit, display: Display, write_events: Callable[[dict[str, Any]], None]
+    folder: RunFolder,
+    fit: Fit,
+    display: Display,
+    write_events: Callable[[dict[str, Any]], None],
+    until: int | None = None,
 ) -> DivergedError | None:
-    """Train until the budget or patience is used up; return the failure when the loss stopped being a number."""
-    while not fit.finished():
+    """Train until the budget or patience is used up, or an epoch is done; return the failure when the loss stopped
+    being a number."""
+    while not fit.finished() and (until is None or fit.progress.epoch < until):
         try:
             row = fit.run_epoch(display.step)
         except DivergedError as failure:

@@ -1,11 +1,11 @@
-"""The one place that runs trainings for a study: here in local processes."""
+"""The one place that runs trainings for a study: what an executor is, and the one of this machine's processes."""
 
 import dataclasses
 import signal
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from joblib import Parallel, delayed
@@ -13,11 +13,38 @@ from joblib import Parallel, delayed
 from dropkit.data.pictures import Pictures, load
 from dropkit.errors import DropkitError
 from dropkit.runs.config import TrainConfig
-from dropkit.runs.training import split_data, train
+from dropkit.runs.training import advance, split_data
 
 PROCESS_START_SECONDS = 5.0
 FEATURES = "features"  # folder in the study's, in which a frozen network's features are kept for all its runs
 PICTURE_FIELDS = ("image_size", "on_bad_image", "stream")  # what else than the source decides what is loaded, and how
+
+
+class Executor(Protocol):
+    """What runs trainings for a study, wherever: the records that it leaves are the same."""
+
+    workers: int
+    threads: int
+
+    @property
+    def start_seconds(self) -> float:
+        """About what it takes until the first training begins."""
+
+    @property
+    def copies(self) -> int:
+        """How many processes of this machine hold the pictures at once."""
+
+    def map(
+        self, configs: Sequence[TrainConfig], pictures: Pictures, spool: Path, *, until: int | None = None
+    ) -> Iterator[Path]:
+        """Train every config; yield the folder of each run when it is done, in the order of finishing.
+
+        Args:
+            configs: the trainings; all name the same pictures, though not the same split of them.
+            pictures: what they are to see; a process that finds others refuses to train.
+            spool: the study's folder: where pictures may be kept on disk while they are streamed.
+            until: the epoch after which each pauses; None trains to the end.
+        """
 
 
 class LocalProcesses:
@@ -46,39 +73,38 @@ class LocalProcesses:
         """How many processes hold the pictures at once: this one, and those that train."""
         return self.workers + 1 if self.workers > 1 else 1
 
-    def map(self, configs: Sequence[TrainConfig], pictures: Pictures, spool: Path) -> Iterator[Path]:
-        """Train every config; yield the folder of each run when it is done, in the order of finishing.
-
-        Args:
-            configs: the trainings; all name the same pictures, though not the same split of them.
-            pictures: what they are to see; a process that finds others refuses to train.
-            spool: where pictures may be kept on disk while they are streamed.
-        """
+    def map(
+        self, configs: Sequence[TrainConfig], pictures: Pictures, spool: Path, *, until: int | None = None
+    ) -> Iterator[Path]:
+        """Train every config, as `Executor.map` says."""
         tasks = [dataclasses.replace(config, threads=self.threads) for config in configs]
         if min(self.workers, len(tasks)) <= 1:
             for task in tasks:
-                yield _train(task, pictures, spool)
+                yield _train(task, pictures, spool, until)
             return
         # loky's processes need no `if __name__ == "__main__"` in the caller's script, unlike multiprocessing's.
         pool = Parallel(n_jobs=min(self.workers, len(tasks)), return_as="generator_unordered", batch_size=1)
         # Published weights have a size of their own, and the arms' networks may differ in it: all see these pictures.
         height, width = pictures.shape[1:]
         size = f"{height}x{width}" if tasks[0].published_weights else None
-        told = (str(spool), self.copies, pictures.fingerprint, size)
+        told = (str(spool), self.copies, pictures.fingerprint, size, until)
         yield from pool(delayed(_train_in_process)(task, *told) for task in tasks)
 
 
-def _train_in_process(config: TrainConfig, spool: str, copies: int, fingerprint: str, size: str | None) -> Path:
+def _train_in_process(
+    config: TrainConfig, spool: str, copies: int, fingerprint: str, size: str | None, until: int | None = None
+) -> Path:
     # Ctrl-C reaches every process of the terminal; the parent alone answers it and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     how = {name: getattr(config, name) for name in PICTURE_FIELDS}
     how["image_size"] = how["image_size"] or size
-    return _train(config, _pictures(config.data, tuple(how.items()), spool, copies, fingerprint), Path(spool))
+    return _train(config, _pictures(config.data, tuple(how.items()), spool, copies, fingerprint), Path(spool), until)
 
 
-def _train(config: TrainConfig, pictures: Pictures, study: Path) -> Path:
+def _train(config: TrainConfig, pictures: Pictures, study: Path, until: int | None) -> Path:
     data = (pictures, split_data(config, pictures))
-    return train(config, progress=False, page=False, data=data, features=study / FEATURES).folder
+    advance(config, data, until=until, features=study / FEATURES)
+    return config.folder()
 
 
 @lru_cache(maxsize=1)
