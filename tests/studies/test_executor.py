@@ -10,6 +10,7 @@ from PIL import Image
 from dropkit.data.pictures import load
 from dropkit.errors import DropkitError
 from dropkit.files import read_json
+from dropkit.runs.record import RunFolder
 from dropkit.runs.run import read_run
 from dropkit.studies.executor import LocalProcesses
 
@@ -29,6 +30,23 @@ def test_processes_and_one_process_give_the_same_bits(short, tmp_path):
         first, second = read_run(a.folder()), read_run(b.folder())
         assert first.config == dataclasses.replace(a, threads=1)
         weights = [(run.folder / "model.safetensors").read_bytes() for run in (first, second)]
+        assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_trainings_pause_after_an_epoch_and_go_on(short, tmp_path, workers):
+    executor = LocalProcesses(workers=workers, threads=1)
+    two = [short(seed=seed, epochs=3, out=str(tmp_path / str(seed))) for seed in (0, 1)]
+    whole = [dataclasses.replace(config, out=f"{config.out}-whole") for config in two]
+    assert sorted(executor.map(two, DIGITS, tmp_path, until=2)) == [config.folder() for config in two]
+    for config in two:
+        paused = RunFolder(config.folder())
+        assert len(paused.read_metrics()) == 2
+        assert not paused.finished
+    for group in (two, whole):
+        assert len(list(executor.map(group, DIGITS, tmp_path))) == 2
+    for config, other in zip(two, whole, strict=True):
+        weights = [RunFolder(each.folder()).model.read_bytes() for each in (config, other)]
         assert weights[0] == weights[1]
 
 

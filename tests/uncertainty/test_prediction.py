@@ -341,3 +341,13 @@ def test_the_average_is_the_binomial_mixture():
     n, pictures = 200, 101
     found = predict(net, torch.ones(pictures, 3), n=n)
     assert found.probabilities[:, 0].mean() == pytest.approx(expected, abs=4.5 * math.sqrt(variance / n / pictures))
+
+
+@pytest.mark.parametrize("n", [0, 3])
+def test_a_batch_that_the_network_writes_into_stays_as_it_is(n):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(11, 5), nn.Dropout(0.5))
+    x = torch.randn(7, 11)
+    before = x.clone()
+    predict(net, x, n=n)
+    assert torch.equal(x, before)

@@ -49,7 +49,6 @@ def test_a_layers_mask_is_that_of_its_path_and_draw(layer):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_all_but_dropout_is_in_eval_mode(training):
-    modes = {}
     net = nn.Sequential(
         nn.Sequential(nn.BatchNorm1d(11), nn.ReLU()), dropkit.Residual(nn.Linear(11, 11), 0.5), nn.Dropout(0.5)
     )

@@ -104,6 +104,13 @@ def advance(
 
     Raises:
         DropkitError: as `train` does.
+
+    Example:
+        >>> import tempfile
+        >>> config = TrainConfig(data="digits", model="mlp", epochs=2, out=tempfile.mkdtemp())
+        >>> data = load_data(config)
+        >>> advance(config, data, until=1), advance(config, data, until=2)
+        (False, True)
     """
     folder = RunFolder(config.folder())
     folder.require_same(config)

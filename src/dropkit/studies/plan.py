@@ -20,7 +20,7 @@ from dropkit.runs.training import keep_features, say
 from dropkit.studies.analysis import analyse
 from dropkit.studies.display import watch
 from dropkit.studies.estimate import Estimate, estimate, parse_budget, seeds_within
-from dropkit.studies.executor import FEATURES, LocalProcesses
+from dropkit.studies.executor import FEATURES, Executor
 from dropkit.studies.question import FEWEST_SEEDS, Question
 from dropkit.studies.rounds import Round
 from dropkit.studies.study import describe_looks
@@ -40,7 +40,7 @@ class Plan:
         executor: what runs the trainings.
     """
 
-    def __init__(self, question: Question, folder: Path, executor: LocalProcesses) -> None:
+    def __init__(self, question: Question, folder: Path, executor: Executor) -> None:
         self.question = question
         self.folder = folder
         self.executor = executor

@@ -50,6 +50,7 @@ def sample(
     Raises:
         DropkitError: if nothing is dropped (the message names the cause), or an argument is out of range.
 
+    >>> _ = torch.manual_seed(0)
     >>> net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 2))
     >>> logits = sample(net, torch.ones(7, 3), n=20)
     >>> logits.shape, bool((logits[0] == logits[1]).all())
@@ -103,7 +104,7 @@ class _Runner:
     def _alone(self, key: Tensor) -> Tensor:
         with torch.random.fork_rng(devices=[]):  # other random numbers, if there are any, are those of the draw
             torch.manual_seed(int(key[0]) ^ int(key[2]))
-            return require_logits(self.thinned.forward(self.x.clone(), key), self.x)
+            return self._one(key)
 
     def _fall_back(self, error: Exception) -> None:
         try:
