@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 from rich.console import Console
@@ -22,10 +22,16 @@ from dropkit.studies.config import CompareConfig
 # 2 wrong input, 130 Ctrl-C.
 DONE, INCOMPLETE, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
+# What Ctrl-C leaves, where a command does not say otherwise.
+NOTHING_KEPT = "stopped; nothing of it is kept, and the same command begins anew"
+GOES_ON = "stopped; what was finished is kept, and the same command goes on"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand(TrainConfig):
     """Train a network on pictures with dropout, and evaluate it. The same command goes on where it was stopped."""
+
+    stopped: ClassVar[str] = GOES_ON
 
     json: FlagCreatePairsOff[bool] = False
     """Print the summary as JSON on standard output."""
@@ -51,6 +57,8 @@ class CompareCommand(CompareConfig):
 
     The same command goes on where it was stopped, and repeats no finished training.
     """
+
+    stopped: ClassVar[str] = GOES_ON
 
     json: FlagCreatePairsOff[bool] = False
     """Print the study's record as JSON on standard output."""
@@ -82,6 +90,8 @@ class CompareCommand(CompareConfig):
 class PredictCommand:
     """Say which classes pictures show, with the network of a run, or with the best of a study's recommended policy."""
 
+    stopped: ClassVar[str] = "stopped; the rows that were printed are all there is, and the same command begins anew"
+
     folder: Annotated[Positional[str], arg(metavar="RUN|STUDY", help_behavior_hint="")]
     """Folder of a finished run, or of a study: then the recommended policy's run with the lowest validation loss."""
 
@@ -96,6 +106,9 @@ class PredictCommand:
 
     samples: Annotated[int, arg(metavar="N")] = 0
     """Average N thinned networks, and say how far they agree: interval, entropy, ... (0: a pass without dropout)."""
+
+    seed: Annotated[int, arg(metavar="N")] = 0
+    """Seed of the thinned networks' masks."""
 
     html: FlagCreatePairsOff[bool] = False
     """Also write a gallery, from the surest picture to the least sure, as one HTML file."""
@@ -123,12 +136,12 @@ class PredictCommand:
         run = best_run(Path(self.folder))
         print(f"with {run.config.dropout}, seed {run.config.seed}: {run.folder}", file=sys.stderr)  # noqa: T201
         form = "json" if self.json else "csv" if self.csv else "text"
-        labels = label_pictures(run, files, samples=self.samples, device=self.device)
+        labels = label_pictures(run, files, samples=self.samples, seed=self.seed, device=self.device)
         gallery = LabelGallery(files, Path(self.out or NAME)) if self.html else None
         watched = labels if gallery is None else gallery.watch(labels)
         bad = print_labels(watched, len(files), form, sampled=self.samples > 0)
         if gallery is not None:
-            _tell(f"gallery: {gallery.write(run, self.samples)}")
+            _tell(f"gallery: {gallery.write(run, self.samples, self.seed)}")
         return INCOMPLETE if bad else DONE
 
 
@@ -140,14 +153,19 @@ class UncertaintyCommand:
     run's folder and shown on its page.
     """
 
+    stopped: ClassVar[str] = "stopped; what was measured so far is not kept, and the same command begins anew"
+
     folder: Annotated[Positional[str], arg(metavar="RUN|STUDY", help_behavior_hint="")]
     """Folder of a finished run, or of a study: then the recommended policy's run with the lowest validation loss."""
 
     samples: Annotated[int, arg(metavar="N")] = 50
     """How many thinned networks are drawn."""
 
+    seed: Annotated[int, arg(metavar="N")] = 0
+    """Seed of the thinned networks' masks, and of which pictures are chosen where there are more than are needed."""
+
     ood: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="")] = None
-    """Pictures of another kind, as `dropkit train` names data: how well are they told from the test pictures?"""
+    """Pictures of another kind, as `dropkit train` names data, or any folder of them: are they told from the test's?"""
 
     device: Annotated[str, arg(metavar="NAME")] = "auto"
     """cpu, cuda or mps; auto takes a GPU where there is one."""
@@ -164,7 +182,7 @@ class UncertaintyCommand:
         run = best_run(Path(self.folder))
         _tell(f"with {run.config.dropout}, seed {run.config.seed}: {run.folder}")
         require_writable(run)
-        record = measure(run, samples=self.samples, ood=self.ood, device=self.device)
+        record = measure(run, samples=self.samples, ood=self.ood, seed=self.seed, device=self.device)
         page = keep(run, record)
         if self.json:
             _print(json_module.dumps(record, indent=1))
@@ -180,6 +198,8 @@ class ExportCommand:
 
     The file is kept if it has no random operation and equals the network on the run's test pictures.
     """
+
+    stopped: ClassVar[str] = "stopped; no file was written, one that was there stays, and the same command begins anew"
 
     folder: Annotated[Positional[str], arg(metavar="RUN|STUDY", help_behavior_hint="")]
     """Folder of a finished run, or of a study: then the recommended policy's run with the lowest validation loss."""
@@ -300,6 +320,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if list(words) == ["--version"]:
         _print(f"dropkit {dropkit.__version__}")
         sys.exit(DONE)
+    command: Any = None
     try:
         if words and not words[0].startswith("-") and words[0] not in COMMANDS:
             raise unknown("command", words[0], COMMANDS)
@@ -316,7 +337,7 @@ def main(args: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(DONE)
     except KeyboardInterrupt:
-        print("stopped; what was finished is kept, and the same command goes on", file=sys.stderr)  # noqa: T201
+        print(getattr(command, "stopped", NOTHING_KEPT), file=sys.stderr)  # noqa: T201
         sys.exit(INTERRUPTED)
     sys.exit(code)
 

@@ -30,6 +30,14 @@ def test_many_pictures_are_two_galleries_and_the_page_says_so(record: dict[str, 
     assert view["most"] == "0.69"
 
 
+@pytest.mark.parametrize(("seed", "said"), [(7, "7"), (0, "0"), (None, None)])
+def test_the_masks_seed_is_said_where_there_are_masks(
+    record: dict[str, Any], seed: int | None, said: str | None
+) -> None:
+    record["seed"] = seed
+    assert dict(dict(predictions_view(record)["groups"])["Pictures"]).get("seed of the masks") == said
+
+
 def test_few_pictures_are_one_gallery(synthetic_details: ModuleType) -> None:
     view = predictions_view(synthetic_details.predictions(["cat", "dog"], surest=5, unsure=0))
     assert [(gallery.id, len(gallery.cards)) for gallery in view["galleries"]] == [("all", 5)]

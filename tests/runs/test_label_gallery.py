@@ -47,6 +47,32 @@ def test_of_many_the_surest_and_the_least_sure_are_kept_in_order(tmp_path, monke
     assert (gallery.read, gallery.errors, gallery.classes["cat"]) == (47, 0, 47)
 
 
+def test_what_is_kept_of_very_many_is_no_more_than_is_shown(tmp_path):
+    """Watched as a stream: nothing but the two heaps and the counts grows, and those not with the pictures."""
+    count, most = 20_000, label_gallery.SUREST + label_gallery.UNSURE
+    files = [Path("a.png")] * count
+    sizes = []
+    gallery = LabelGallery(files, tmp_path / "out.html")
+    labels = (label("a.png", 0.51 + 0.48 * (place * 0.6180339887 % 1)) for place in range(count))
+    for place, _ in enumerate(gallery.watch(labels)):
+        if place % 997 == 0:
+            sizes.append((len(gallery._surest), len(gallery._unsure), len(gallery.classes)))
+    assert max(sizes) == sizes[-1] == (label_gallery.SUREST, label_gallery.UNSURE, 1)
+    surest, unsure = gallery.chosen()
+    assert len(surest) + len(unsure) == most
+    held = [value for value in vars(gallery).values() if hasattr(value, "__len__") and value is not files]
+    assert sum(len(value) for value in held if not isinstance(value, Path)) <= most + 1
+    assert gallery.read == count
+
+
+def test_the_seed_of_the_masks_is_kept_with_the_page(tmp_path):
+    config = TrainConfig(data="digits", model="mlp", epochs=1, threads=1, out=str(tmp_path / "run"))
+    run = train(config, progress=False, page=False)
+    gallery = LabelGallery([], tmp_path / "out.html")
+    assert [gallery.record(run, samples, 7)["seed"] for samples in (5, 0)] == [7, None]
+    assert gallery.record(run, 5)["network"]["seed"] == 0
+
+
 @pytest.mark.parametrize("count", [1, 4, 7, 8])
 def test_of_few_all_are_one_list(tmp_path, monkeypatch, count):
     probabilities = np.linspace(0.99, 0.51, count).tolist()

@@ -12,12 +12,15 @@ import torch
 from PIL import Image
 
 from dropkit.errors import DropkitError
+from dropkit.layers.base import DropLayer
+from dropkit.masks import key_words, site_of
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.inference import ReadyNetwork
 from dropkit.runs.label_output import as_csv, as_json, as_text, print_labels
 from dropkit.runs.labelling import Label, Sampled, find_pictures, label_pictures
 from dropkit.runs.training import load_data, train
 from dropkit.uncertainty.prediction import predict
+from dropkit.uncertainty.sampling import sample
 
 
 @pytest.fixture(scope="module")
@@ -197,10 +200,20 @@ def test_a_run_without_dropout_cannot_be_sampled_and_says_so_before_a_picture_is
         label_pictures(without, [Path("nowhere.png")], samples=5)
 
 
-@pytest.mark.parametrize("samples", [-1, True])
-def test_samples_are_a_number(run, samples):
-    with pytest.raises(DropkitError, match="samples must be 0, for a single pass"):
+@pytest.mark.parametrize("samples", [-1, True, 1, 2.5])
+def test_samples_are_none_or_enough_for_an_interval(run, samples):
+    with pytest.raises(DropkitError, match=f"must be 0, for a single pass, or .* at least 2 .* but got {samples}"):
         label_pictures(run, [], samples=samples)
+
+
+def test_the_seed_is_that_of_the_masks_and_is_told(run, files):
+    paths = find_pictures([str(files)])
+    one, other, again = (list(label_pictures(run, paths, samples=5, seed=seed, device="cpu")) for seed in (3, 4, 3))
+    assert one == again
+    assert all(a.sampled.std != b.sampled.std for a, b in zip(one, other, strict=True))
+    assert [json.loads(line.lstrip("[,"))["seed"] for line in list(as_json(other))[:-1]] == [4] * 7
+    with pytest.raises(DropkitError, match=r"seed a whole number of 0 or more, below 2\*\*64, but got -1"):
+        label_pictures(run, [Path("nowhere.png")], samples=5, seed=-1)
 
 
 def test_a_network_that_must_be_run_draw_by_draw_is_noted_once(run, files, capsys, monkeypatch):
@@ -211,7 +224,9 @@ def test_a_network_that_must_be_run_draw_by_draw_is_noted_once(run, files, capsy
     monkeypatch.setattr("dropkit.runs.labelling.BATCH", 2)
     assert len(list(label_pictures(run, find_pictures([str(files)]), samples=3, device="cpu"))) == 7
     said = capsys.readouterr().err
-    assert said == ("note: the thinned networks are computed one after the other, which takes longer: vmap cannot\n")
+    assert said == (
+        "note: the thinned networks are computed one after the other, which takes longer: vmap cannot follow\n"
+    )
 
 
 SAMPLED = [
@@ -263,3 +278,20 @@ def test_dropout_within_attention_is_noted_once(run, files, capsys, monkeypatch)
     monkeypatch.setattr("dropkit.runs.labelling.BATCH", 2)
     assert len(list(label_pictures(run, find_pictures([str(files)]), samples=3, device="cpu"))) == 7
     assert capsys.readouterr().err.count("note: dropout within attention") == 1
+
+
+def test_of_a_run_with_published_weights_the_head_alone_drops(short, published):
+    """The frozen network has dropout of its own, which was off while its features were computed."""
+    how = {"model": "torchvision:mobilenet_v3_small", "pretrained": True, "image_size": "32", "precision": "float32"}
+    model = ReadyNetwork(train(short(dropout="head=0.5", epochs=1, max_train=60, **how), progress=False), "cpu").model
+    assert model.backbone.classifier[2].p == 0.2
+    model.head.fc.bias.data.zero_()  # beside it the features of random weights are too small to be seen
+    x = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    draws = sample(model, x, n=3, chunk=3)
+    ((path, layer),) = [(path, module) for path, module in model.head.named_modules() if isinstance(module, DropLayer)]
+    features, largest = model.backbone(x), float(draws.abs().max())
+    layer.train()
+    for draw, logits in enumerate(draws):
+        layer.key = key_words(0, site_of(f"head.{path}"), draw, 0)
+        torch.testing.assert_close(model.head(features).detach(), logits, rtol=1e-4, atol=1e-4 * largest)
+    assert draws.std(0).max() > 0.01 * largest

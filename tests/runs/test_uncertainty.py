@@ -6,8 +6,11 @@ import os
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
+from dropkit import cli
+from dropkit.data.decoding import decode
 from dropkit.errors import DropkitError
 from dropkit.files import read_json, write_json
 from dropkit.runs import uncertainty
@@ -138,6 +141,109 @@ def test_other_data_are_a_seeded_choice_of_as_many(strange):
     assert len(chosen[0].unique()) == 17
     assert chosen[0].equal(chosen[1])
     assert not chosen[0].equal(chosen[2])
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """Pictures of several sizes and colours beside one another, and in one folder; one cannot be read."""
+    folder = tmp_path / "flat"
+    (folder / "more").mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    for place in range(13):
+        pixels = rng.integers(0, 256, (9 + place, 11, 3) if place % 2 else (9 + place, 11), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / ("more" if place > 10 else "") / f"{place:02}.png")
+    (folder / "05.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_other_data_may_be_a_folder_without_classes(flat, channels):
+    outside = load_outside(str(flat), (channels, 7, 5), most=100, seed=0, fingerprint="")
+    assert (outside.name, outside.found) == ("flat", 13)
+    assert outside.chosen.tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12]
+    found = outside.read(outside.chosen[[1, -1]])
+    expected = [decode(flat / name, size=(7, 5), channels=channels) for name in ("01.png", "more/12.png")]
+    assert torch.equal(found, torch.tensor(np.stack(expected)))
+
+
+def test_of_a_folder_without_classes_too_a_seeded_choice_is_taken(flat, run):
+    chosen = [load_outside(str(flat), (1, 7, 5), most=4, seed=seed, fingerprint="").chosen for seed in (3, 3, 4)]
+    assert 3 <= len(chosen[0]) <= 4  # one of the chosen may be the one that cannot be read
+    assert chosen[0].equal(chosen[1])
+    assert not chosen[0].equal(chosen[2])
+    ood = measure(run, samples=2, ood=str(flat), progress=False)["ood"]
+    assert (ood["name"], ood["pictures"], ood["of"]) == ("flat", 12, 13)
+
+
+def test_a_folder_of_what_is_no_picture_is_told(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(DropkitError, match="--ood .* has no picture that can be read"):
+        load_outside(str(tmp_path), (1, 7, 5), most=4, seed=0, fingerprint="")
+
+
+def test_classes_are_read_as_for_a_training(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (7, 5), 9).save(tmp_path / name / "a.png")
+    assert load_outside(str(tmp_path), (1, 5, 7), most=4, seed=0, fingerprint="").found == 2
+
+
+def test_the_seed_is_recorded_and_decides_the_masks(run):
+    one, other = (measure(run, samples=2, seed=seed, progress=False) for seed in (3, 4))
+    assert (one["seed"], other["seed"]) == (3, 4)
+    assert one["methods"][0] == other["methods"][0]
+    assert one["methods"][2] != other["methods"][2]
+    with pytest.raises(DropkitError, match="seed a whole number of 0 or more"):
+        measure(run, seed=-1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["predict", "run", "."], "stopped; the rows that were printed are all there is, and"),
+        (["uncertainty", "run"], "stopped; what was measured so far is not kept, and"),
+        (["export", "run"], "stopped; no file was written, one that was there stays, and"),
+        (["check", "mlp"], "stopped; nothing of it is kept, and"),
+    ],
+)
+def test_ctrl_c_says_what_is_kept(words, said, tmp_path, monkeypatch, capsys):
+    def interrupted(*given, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (7, 5)).save("a.png")
+    monkeypatch.setattr("dropkit.studies.reopen.best_run", interrupted)
+    monkeypatch.setattr("dropkit.runs.checking.network_to_check", interrupted)
+    with pytest.raises(SystemExit) as left:
+        cli.main(words)
+    assert left.value.code == 130
+    assert capsys.readouterr().err == f"{said} the same command begins anew\n"
+
+
+def test_only_what_goes_on_says_so():
+    goes_on = {name for name, command in cli.COMMANDS.items() if getattr(command, "stopped", "") == cli.GOES_ON}
+    assert {"train", "compare"} <= goes_on
+    assert not goes_on & {"predict", "uncertainty", "export", "report", "check", "bench"}
+
+
+@pytest.mark.parametrize("words", [["predict", "run", "a.png", "--samples", "5"], ["uncertainty", "run"]])
+def test_the_commands_pass_their_seed_on(words, tmp_path, run, monkeypatch):
+    given = []
+
+    def noted(*args, **named):
+        given.append(named["seed"])
+        raise DropkitError("enough")
+
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (7, 5)).save("a.png")
+    monkeypatch.setattr("dropkit.studies.reopen.best_run", lambda folder: run)
+    monkeypatch.setattr("dropkit.runs.uncertainty.measure", noted)
+    monkeypatch.setattr("dropkit.runs.labelling.label_pictures", noted)
+    for seed in ([], ["--seed", "17"]):
+        with pytest.raises(SystemExit):
+            cli.main([*words, *seed])
+    assert given == [0, 17]
 
 
 def test_colours_become_grey_as_in_decoding_and_grey_becomes_coloured():

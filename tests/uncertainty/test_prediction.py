@@ -293,7 +293,7 @@ def test_it_prints_its_sizes_and_a_short_table(network, x):
 
 
 def test_what_cannot_be_predicted_is_refused(network, x):
-    for wrong, words in (([1.0], "a list"), (torch.ones(3), r"tensor \[3\]"), (torch.ones(0, 3), r"tensor \[0, 3\]")):
+    for wrong, words in (([1.0], "a list"), (torch.ones(3), r"tensor \[3\]")):
         with pytest.raises(DropkitError, match=words):
             predict(network, wrong)
     for n in (-1, 2.5, True, "7"):
@@ -310,6 +310,19 @@ def test_what_cannot_be_predicted_is_refused(network, x):
             predict(network, x, temperature=temperature)
     with pytest.raises(DropkitError, match="no dropout"):
         predict(nn.Linear(3, 2), x)
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_of_no_pictures_there_are_no_predictions(network, x, n):
+    found = predict(network, x[:0], n=n)
+    assert {name: list(getattr(found, name).shape) for name in [*TENSORS, "label"]} == {
+        "probabilities": [0, 5],
+        "interval": [0, 2],
+        **{name: [0] for name in (*TENSORS[1:6], "label")},
+    }
+    assert all(getattr(found, name).dtype == torch.float64 for name in TENSORS)
+    assert (len(found), found.n) == (0, n)
+    assert repr(found) == f"Prediction(pictures=0, classes=5, n={n})"
 
 
 @pytest.mark.parametrize("n", [0, 3])

@@ -15,8 +15,9 @@ from dropkit.layers.learned import ConcreteDropout
 from dropkit.layers.paths import DropPath, Residual
 from dropkit.layers.relu import ReLUDropout
 from dropkit.layers.weights import DropConnect
+from dropkit.masks import key_words, site_of
 from dropkit.models.cnn import CNNWithDropout
-from dropkit.uncertainty.sampling import sample
+from dropkit.uncertainty.sampling import SamplingWarning, sample
 
 
 class Net(nn.Module):
@@ -179,6 +180,18 @@ def test_what_cannot_be_computed_at_once_is_computed_draw_by_draw(act, reason):
         sample(made(act, drop=nn.Dropout(0.4)), pictures(), n=3)
 
 
+def test_a_long_reason_ends_with_a_word():
+    def failing(net, x):
+        y = net.drop(x)
+        if type(y) is not torch.Tensor or torch._C._functorch.is_batchedtensor(y):
+            raise RuntimeError("first\nline, " + "then words " * 99)
+        return y
+
+    with pytest.warns(SamplingWarning, match=r"longer: first line, then words .* (then|words) \.\.\.$") as told:
+        sample(made(failing, drop=nn.Dropout(0.4)), pictures(), n=3, chunk=3)
+    assert len(str(told[0].message)) < 300
+
+
 def test_other_random_numbers_are_told_and_repeat():
     found = slow(lambda net, x: net.drop(x) + torch.randn_like(x), "draws random numbers", drop=nn.Dropout(0.4))
     assert found.isfinite().all()
@@ -286,6 +299,26 @@ def test_dropout_that_was_inserted_counts():
         sample(net, x, n=3)
     dropkit.insert(net, "conv=channel:0.5", x)
     assert sample(net, x, n=3).std(0).max() > 0
+
+
+def test_a_whole_network_is_a_loop_over_draws_with_the_same_keys(libraries):
+    """All 17 blocks of MobileNetV3 at once, its one dropout layer given each draw's key by hand."""
+    _, torchvision = libraries
+    torch.manual_seed(0)
+    net, x, seed = torchvision.models.mobilenet_v3_small(num_classes=5), torch.randn(3, 3, 67, 71), 7
+    for norm in (module for module in net.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.momentum = 1.0
+    net(x)  # with the statistics that it is built with, its logits would vanish
+    (path,) = [path for path, module in net.named_modules() if isinstance(module, nn.Dropout)]
+    draws = sample(net, x, n=4, seed=seed, chunk=4, first_sample=11)
+    loop = copy.deepcopy(net).eval()
+    layer = dropkit.Dropout(net.get_submodule(path).p)
+    loop.set_submodule(path, layer)
+    for draw, logits in enumerate(draws):
+        layer.key = key_words(seed, site_of(path), draw, 11)
+        with torch.no_grad():
+            torch.testing.assert_close(loop(x), logits, rtol=1e-4, atol=1e-5)
+    assert (draws.std(0) > 1e-4).any()
 
 
 def test_networks_of_the_libraries(libraries):

@@ -73,11 +73,12 @@ def _answer(record: Mapping[str, Any]) -> str:
 
 
 def _picture_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    counts = record.get("classes") or {}
+    counts, seed = record.get("classes") or {}, record.get("seed")
     return [
         ("read", whole(record.get("read"))),
         ("not readable", whole(record.get("errors"))),
         ("answers", ", ".join(f"{name}: {whole(count)}" for name, count in counts.items()) or numbers.DASH),
+        *([] if seed is None else [("seed of the masks", str(seed))]),
     ]
 
 

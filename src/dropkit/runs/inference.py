@@ -11,10 +11,7 @@ from dropkit.errors import DropkitError
 from dropkit.runs.fitting import pick_device
 from dropkit.runs.run import Run
 from dropkit.runs.training import say
-from dropkit.uncertainty.sampling import sample
-
-# How `sample`'s warnings begin.
-_SAID = "the thinned networks are computed one after the other|dropout within attention cannot be keyed"
+from dropkit.uncertainty.sampling import SamplingWarning, sample
 
 
 class ReadyNetwork:
@@ -50,16 +47,19 @@ class ReadyNetwork:
         """
         return (pixels.to(self.device).float() - self.mean) / self.std
 
-    def require_dropout(self) -> None:
+    def require_dropout(self, seed: int = 0) -> None:
         """Draw two thinned networks, so that what is wrong with them is said before any picture is read.
 
+        Args:
+            seed: of the masks that are to be drawn.
+
         Raises:
-            DropkitError: if nothing is dropped; the message names the cause.
+            DropkitError: if nothing is dropped, and the message names the cause; or if the seed is none.
         """
         trial = torch.zeros(2, len(self.mean), *self.size, device=self.device)
         with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always", UserWarning)
-            sample(self.model, trial, n=2)
+            warnings.simplefilter("always", SamplingWarning)
+            sample(self.model, trial, n=2, seed=seed)
         for warning in said:
             say(f"note: {warning.message}")
 
@@ -68,5 +68,5 @@ class ReadyNetwork:
 def said_once() -> Iterator[None]:
     """Silence, inside the block, the warnings that `require_dropout` has passed on: each batch would repeat them."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=_SAID)
+        warnings.simplefilter("ignore", SamplingWarning)
         yield

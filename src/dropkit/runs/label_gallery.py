@@ -72,7 +72,7 @@ class LabelGallery:
         unsure = sorted(entry for entry in self._unsure if entry[1] not in known)
         return (surest + unsure, []) if self.read <= SUREST + UNSURE else (surest, unsure)
 
-    def record(self, run: Run, samples: int) -> dict[str, Any]:
+    def record(self, run: Run, samples: int, seed: int = 0) -> dict[str, Any]:
         """Return what the page shows, as plain JSON."""
         data = run.summary["data"]
         surest, unsure = self.chosen()
@@ -88,6 +88,7 @@ class LabelGallery:
                 "run": str(run.folder),
             },
             "samples": samples,
+            "seed": seed if samples else None,
             "level": LEVEL,
             "of_classes": data["classes"],
             "read": self.read,
@@ -98,11 +99,11 @@ class LabelGallery:
             "seconds": time.perf_counter() - self.began,
         }
 
-    def write(self, run: Run, samples: int) -> Path:
+    def write(self, run: Run, samples: int, seed: int = 0) -> Path:
         """Write the page; return its path."""
         from dropkit.report.page import write_page
 
-        return write_page(self.record(run, samples), self.path)
+        return write_page(self.record(run, samples, seed), self.path)
 
 
 def _keep(heap: list[Entry], entry: Entry, most: int) -> None:

@@ -33,6 +33,7 @@ class Sampled:
         expected_entropy: the mean of the thinned networks' entropies, in nats.
         mutual_information: the difference of the two, in nats.
         variation_ratio: the share of the thinned networks that say another class than most.
+        seed: of the masks.
     """
 
     samples: int
@@ -42,6 +43,7 @@ class Sampled:
     expected_entropy: float
     mutual_information: float
     variation_ratio: float
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,22 +133,24 @@ def label_pictures(
     Args:
         run: a finished run, whose best weights are used.
         files: pictures in any format, size and colours.
-        samples: thinned networks whose mean is the answer; 0 for a single pass without dropout. The masks of a
+        samples: thinned networks whose mean is the answer, at least 2: one has no spread. 0 for a single pass without
+            dropout. The masks of a
             picture depend on the seed and its place among the files alone.
-        seed: of the masks.
+        seed: of the masks; an integer from 0 to 2**64 - 1.
         device: where the network computes.
 
     Raises:
-        DropkitError: before any picture is read, if the run diverged before it had any weights, or thinned networks
-            are asked for and it has no dropout.
+        DropkitError: before any picture is read, if an argument is out of range, the run diverged before it had any
+            weights, or thinned networks are asked for and it has no dropout.
     """
-    if isinstance(samples, bool) or samples < 0:
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0 or samples == 1:
         raise DropkitError(
-            f"samples must be 0, for a single pass, or the number of thinned networks, but got {samples!r}"
+            "samples must be 0, for a single pass, or the number of thinned networks, at least 2 because one has no "
+            f"interval (50 is usual), but got {samples!r}"
         )
     network = ReadyNetwork(run, device)
     if samples:
-        network.require_dropout()
+        network.require_dropout(seed)
     return _labels(_Classifier(network, samples, seed), iter(files))
 
 
@@ -194,7 +198,10 @@ class _Classifier:
             found = predict(self.network.model, batch, n=self.samples, seed=self.seed, first_sample=self.seen)
         columns = ("interval", "std", "entropy", "expected_entropy", "mutual_information", "variation_ratio")
         figures = zip(*(getattr(found, name).tolist() for name in columns), strict=True)
-        sampled = [Sampled(self.samples, tuple(interval), *rest) for interval, *rest in figures]
+        sampled = [
+            Sampled(self.samples, tuple(interval), **dict(zip(columns[1:], rest, strict=True)), seed=self.seed)
+            for interval, *rest in figures
+        ]
         return list(zip(found.probabilities.tolist(), sampled, strict=True))
 
     def _label(self, file: Path, probabilities: Sequence[float], sampled: Sampled | None) -> Label:

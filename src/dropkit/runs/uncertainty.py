@@ -63,8 +63,9 @@ def measure(
     Args:
         run: a finished run with dropout.
         samples: n, how many thinned networks.
-        ood: data of another kind, as `dropkit train` takes them; at most as many pictures as for the test.
-        seed: of the masks and of what is chosen.
+        ood: data of another kind, as `dropkit train` takes them, or any folder with pictures: labels are not needed.
+            At most as many pictures are taken as for the test.
+        seed: of the masks and of what is chosen; an integer from 0 to 2**64 - 1.
         device: where the network computes.
         progress: show progress on standard error.
 
@@ -77,7 +78,7 @@ def measure(
     _require_samples(samples)
     began = time.perf_counter()
     network = ReadyNetwork(run, device)
-    network.require_dropout()
+    network.require_dropout(seed)
     pictures, split = _own_pictures(run, progress)
     outside = _outside(run, network, ood, len(split.test), seed, progress)
     draw = _Draw(network, samples, seed, progress)
@@ -274,14 +275,14 @@ class _Signals:
 def _against(draw: _Draw, test: _Tested, outside: Outside, first: int) -> dict[str, Any]:
     """Return how well strange pictures are told from the test pictures."""
     strange = _Signals()
-    name = outside.pictures.name
+    name = outside.name
     for _, single, draws in draw(f"pictures of {name}", outside.read, outside.chosen, first=first):
         strange.add(single, draws)
     edges = np.linspace(0, np.log(test.classes), HISTOGRAM + 1)
     return {
         "name": name,
         "pictures": len(outside.chosen),
-        "of": len(outside.pictures),
+        "of": outside.found,
         "auroc": {signal: auroc(test.signals[signal], strange[signal]) for signal in strange.parts},
         "edges": edges.tolist(),
         "histograms": {

@@ -1,4 +1,6 @@
-"""Why nothing is dropped in a network that was to be sampled."""
+"""Why nothing is dropped in a network that was to be sampled, or not all that drops in training."""
+
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
@@ -6,8 +8,10 @@ from torch.nn.modules.dropout import _DropoutNd
 from dropkit.errors import DropkitError
 from dropkit.layers.base import DropLayer
 from dropkit.models.conversion import converted
-from dropkit.models.functional_calls import functional_dropout
 from dropkit.models.own import rate_attribute, rate_of
+from dropkit.uncertainty.calls import Calls, drops_between_layers, may_call_dropout, training_calls
+from dropkit.uncertainty.frozen import backbones, frozen_paths
+from dropkit.uncertainty.thinning import Thinning
 
 _FORWARDS = [kind.forward for kind in _DropoutNd.__subclasses__() if kind.__module__ == _DropoutNd.__module__]
 SHOWN = 4  # layers that a message names
@@ -20,34 +24,88 @@ def nothing_drops(model: nn.Module, x: Tensor) -> DropkitError:
         model: the network.
         x: a batch of its input.
     """
-    layers = {path: rate_of(module) for path, module in model.named_modules() if rate_attribute(module) is not None}
-    guarded = [call for call in functional_dropout(model, x[:2]) if call.rate > 0]
+    frozen = frozen_paths(model)
+    modules = {path: module for path, module in model.named_modules() if path not in frozen}
+    layers = {path: rate_of(module) for path, module in modules.items() if rate_attribute(module) is not None}
     start = f"all thinned networks of this {type(model).__name__} would be the same: "
-    if guarded:
-        places = ", ".join(sorted({call.source or call.module for call in guarded})[:SHOWN])
-        return DropkitError(
-            f"{start}its functional dropout runs in training mode only ({places}), as under `if self.training:`. Call "
-            "F.dropout(x, p, self.training) without the condition, or insert dropkit's layers: dropkit.insert"
-        )
+    out_of_reach = _out_of_reach(training_calls(model, x), modules)
+    if out_of_reach:
+        return DropkitError(start + out_of_reach)
     strange = {path: rate for path, rate in layers.items() if rate > 0 and _is_strange(model.get_submodule(path))}
     if strange:
         return DropkitError(
-            f"{start}its dropout ({_named(strange)}) is of a class whose masks cannot be keyed. Use dropkit's layers "
+            f"{start}its dropout ({_listed(strange)}) is of a class whose masks cannot be keyed. Use dropkit's layers "
             "there, such as dropkit.Dropout"
         )
     active = {path: rate for path, rate in layers.items() if 0 < rate < 1}
     if active:
         return DropkitError(
-            f"{start}no forward pass calls its dropout ({_named(active)}). Call it, or insert dropout where it acts: "
+            f"{start}no forward pass calls its dropout ({_listed(active)}). Call it, or insert dropout where it acts: "
             "dropkit.insert"
         )
     if any(layers.values()):
         return DropkitError(
-            f"{start}its dropout has rate 1, which drops everything ({_named(layers)}). Set others: dropkit.set_rate"
+            f"{start}its dropout has rate 1, which drops everything ({_listed(layers)}). Set others: dropkit.set_rate"
         )
     if layers:
-        return DropkitError(f"{start}the rates of its dropout are all 0 ({_named(layers)}). Set some: dropkit.set_rate")
+        return DropkitError(
+            f"{start}the rates of its dropout are all 0 ({_listed(layers)}). Set some: dropkit.set_rate"
+        )
+    if backbones(model):
+        return DropkitError(
+            f"{start}only its head was trained, without dropout, and what the frozen network has of its own never "
+            "acted. Train a head with some: --pretrained --dropout head=0.5"
+        )
     return DropkitError(f"{start}it has no dropout. Train it with some, or insert some: dropkit.insert")
+
+
+def _out_of_reach(calls: Calls, modules: Mapping[str, nn.Module]) -> str:
+    """Return which dropout of a network is no layer that sampling can switch on, with a cure; "" if there is none."""
+    if calls.functional:
+        return (
+            f"its functional dropout runs in training mode only ({_listed(calls.functional)}), as under "
+            "`if self.training:`. Call F.dropout(x, p, self.training) without the condition, or insert dropkit's "
+            "layers: dropkit.insert"
+        )
+    recurrent = [path for path, module in modules.items() if drops_between_layers(module)]
+    for what, places in (
+        ("it drops within attention alone", calls.attention),
+        ("it drops between recurrent layers alone", recurrent),
+        ("it drops by functions of dropkit.functional alone", calls.own),
+    ):
+        if places:
+            return (
+                f"{what} ({_listed(places)}), which cannot be keyed from outside. Use dropkit's layers, such as "
+                "dropkit.Dropout, or insert some: dropkit.insert"
+            )
+    return ""
+
+
+def left_off(thinned: Thinning) -> list[str]:
+    """Return which dropout has stayed off while other dropout was sampled, a sentence for each kind.
+
+    Args:
+        thinned: the network, after it has run.
+    """
+    model = thinned.model
+    calls = training_calls(model, thinned.x) if may_call_dropout(model) else Calls()
+    attention = {f"{path}." if path else "" for path in calls.attention}
+    quiet = [path for path in thinned.quiet if path[: path.rfind(".") + 1] not in attention]  # they hold its rate
+    strange = [path for path in quiet if _is_strange(model.get_submodule(path))]
+    kinds = [
+        ("dropout between recurrent layers cannot be keyed: it stays off", thinned.recurrent),
+        (
+            "functional dropout that runs in training mode only, as under `if self.training:`, stays off",
+            calls.functional - thinned.functional,
+        ),
+        ("calls of dropkit.functional cannot be keyed, and those that depend on the mode stay off", calls.own),
+        ("dropout of classes whose masks cannot be keyed stays off", strange),
+        ("dropout layers that eval mode does not come to stay off", set(quiet) - set(strange)),
+    ]
+    words = [f"{what} in the thinned networks ({_listed(sorted(places))})" for what, places in kinds if places]
+    if thinned.attention or attention:
+        words.append("dropout within attention cannot be keyed: it stays off in the thinned networks")
+    return words
 
 
 def _is_strange(layer: nn.Module) -> bool:
@@ -56,6 +114,6 @@ def _is_strange(layer: nn.Module) -> bool:
     return own_forward or not (isinstance(layer, DropLayer | _DropoutNd) or converted(layer) is not None)
 
 
-def _named(layers: dict[str, float]) -> str:
-    shown = [f"{path or 'the network itself'}" for path in list(layers)[:SHOWN]]
-    return ", ".join(shown) + (", ..." if len(layers) > SHOWN else "")
+def _listed(places: Iterable[str]) -> str:
+    every = [place or "the network itself" for place in places]
+    return ", ".join(every[:SHOWN]) + (", ..." if len(every) > SHOWN else "")

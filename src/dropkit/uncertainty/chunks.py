@@ -4,11 +4,12 @@ from math import prod
 
 from torch import Tensor, nn
 
-from dropkit.errors import DropkitError
 from dropkit.models.functional_calls import rate_of_call
 from dropkit.models.graph import Graph
 from dropkit.models.own import rate_attribute, rate_of
-from dropkit.models.trace import Operation, trace
+from dropkit.models.trace import Operation
+from dropkit.uncertainty.calls import trace_small
+from dropkit.uncertainty.frozen import frozen_paths
 
 # Of the largest activation that depends on masks, for all draws of a chunk. In benchmarks/sampling.py a processor is
 # fastest near its second cache's size; a graphics processor needs enough to do, and has memory.
@@ -31,12 +32,10 @@ def draws_at_a_time(model: nn.Module, x: Tensor, n: int) -> int:
 
 def _largest_activation(model: nn.Module, x: Tensor) -> int:
     """Return the units, of one picture, of the largest activation that depends on masks."""
-    try:
-        seen = trace(model, x[:1], training=False)
-    except DropkitError:  # it may take batches of one size alone
-        seen = trace(model, x, training=False)
+    seen, frozen = trace_small(model, x, training=False), frozen_paths(model)
     graph = Graph(model, seen)
-    first = next((op for op in seen.operations if _drops(op, graph.modules[op.module])), None)
+    acting = (op for op in seen.operations if op.module not in frozen)
+    first = next((op for op in acting if _drops(op, graph.modules[op.module])), None)
     if first is None:
         return 1
     made = [value for op in (first, *graph.after(first.writes[0])) for value in op.writes]

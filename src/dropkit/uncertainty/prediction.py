@@ -94,7 +94,7 @@ def predict(
 
     Args:
         model: a network that maps [N, ...] to logits [N, classes].
-        x: pictures [N, ...], ready for the network.
+        x: pictures [N, ...], ready for the network; of none, N = 0, there are no predictions, whatever K is.
         n: how many thinned networks; 0 is the plain pass in eval mode, without any disagreement.
         seed: of the masks; an integer from 0 to 2**64 - 1.
         first_sample: the number of the first picture, where x is a part of a larger set.
@@ -104,7 +104,7 @@ def predict(
         temperature: T, by which the logits of every draw are divided; see `fit_temperature`.
 
     Raises:
-        DropkitError: as `sample`; if x has no pictures, the network cannot run on it, or an argument is out of range.
+        DropkitError: as `sample`; if x is no batch, the network cannot run on it, or an argument is out of range.
 
     >>> net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 2))
     >>> found = predict(net, torch.ones(7, 3), n=20)
@@ -120,7 +120,7 @@ def predict(
     size = batch_size or (_batch_size(model, x[:1].to(device), n) if n else _BATCH)
     chunk = draws_at_a_time(model, x[:size].to(device), n) if n else None
     parts = []
-    for start in range(0, len(x), size):
+    for start in range(0, max(1, len(x)), size):
         part = x[start : start + size].to(device)
         if n:
             logits = sample(model, part, n, seed, chunk, first_sample=first_sample + start)
@@ -147,7 +147,6 @@ def statistics(logits: Tensor, level: float = 0.95, n: int | None = None) -> Pre
     entropy, expected = _entropy(mean), _entropy(each).mean(0)
     top = each.gather(-1, label.expand(len(each), -1).unsqueeze(-1)).squeeze(-1)
     votes = torch.zeros_like(mean).scatter_add_(1, each.argmax(-1).T, torch.ones_like(top).T)
-    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     return Prediction(
         probabilities=mean,
         label=label,
@@ -155,11 +154,19 @@ def statistics(logits: Tensor, level: float = 0.95, n: int | None = None) -> Pre
         expected_entropy=expected,
         mutual_information=(entropy - expected).clamp_min(0),
         variation_ratio=1 - votes.amax(1) / len(each),
-        std=top.std(0) if len(each) > 1 else torch.zeros_like(top[0]),
-        interval=top.quantile(tails, dim=0).T.contiguous(),
+        std=top.std(0) if len(each) > 1 and len(mean) else torch.zeros_like(top[0]),
+        interval=_interval(top, level),
         n=len(each) if n is None else n,
         level=level,
     )
+
+
+def _interval(top: Tensor, level: float) -> Tensor:
+    """Return the interval [N, 2] of draws [n, N]."""
+    if not top.numel():  # of no pictures torch has no quantiles
+        return top.new_zeros(top.shape[1], 2)
+    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    return top.quantile(tails, dim=0).T.contiguous()
 
 
 def _with_tensors(prediction: Prediction, of: Callable[[str], Tensor]) -> Prediction:
@@ -199,9 +206,9 @@ def _of_classes(logits: Tensor) -> Tensor:
 
 
 def _require(model: nn.Module, x: Any, n: Any, batch_size: Any, level: float, temperature: float) -> None:
-    if not isinstance(x, Tensor) or x.dim() < 2 or not len(x):
+    if not isinstance(x, Tensor) or x.dim() < 2:
         given = f"a tensor {list(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-        raise DropkitError(f"predict takes pictures as a tensor [N, ...] with N >= 1, but got {given}")
+        raise DropkitError(f"predict takes pictures as a tensor [N, ...], but got {given}")
     for name, value, least in (("n", n, 0), ("batch_size", 1 if batch_size is None else batch_size, 1)):
         try:
             good = not isinstance(value, bool) and index(value) >= least

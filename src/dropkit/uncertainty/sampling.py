@@ -1,5 +1,6 @@
 """Sampling thinned networks: many passes that share all that dropout does not change."""
 
+import textwrap
 import warnings
 from operator import index
 from typing import Any
@@ -11,11 +12,17 @@ from dropkit.errors import DropkitError
 from dropkit.masks import key_words
 from dropkit.models.site_search import unwrapped
 from dropkit.models.trace import cannot_run, refuse_untraceable
-from dropkit.uncertainty.causes import nothing_drops
+from dropkit.uncertainty.causes import left_off, nothing_drops
 from dropkit.uncertainty.chunks import draws_at_a_time
 from dropkit.uncertainty.thinning import Thinning
 
 _RANDOM = "randomness"  # what torch.vmap's message says when something draws random numbers
+
+_REASON = 200  # letters of why draws are computed one after the other
+
+
+class SamplingWarning(UserWarning):
+    """Not all of a network's dropout is sampled, or it takes longer than it might."""
 
 
 def sample(
@@ -29,8 +36,10 @@ def sample(
     a chunk of draws, not once for each. The masks are keyed: sample i of picture j is the same for any n, chunk and
     batch. Neither the network nor torch's generator is changed, also when an exception ends the call.
 
-    Two things are not sampled: dropout within attention (a warning says so), and what a network's code does with a
-    tensor that it let dropout change in place, if it does not use what the call returned.
+    Dropout within attention and between recurrent layers, of classes that cannot be keyed, and what only training mode
+    comes to (`if self.training:`) stay off, and a `SamplingWarning` names them. So does, without a word, the dropout of
+    a frozen network under a head (`dropkit train --pretrained`): it never acted. What a network's code does with a
+    tensor that it let dropout change in place is not sampled, if it does not use what the call returned.
 
     A network that cannot be computed for many draws at once (in-place sums with what is dropped, `.item()`, code that
     depends on data) is run once for each draw, with the same masks; a warning says why.
@@ -72,8 +81,8 @@ def sample(
         logits = torch.cat([run(part) for part in keys.split(index(chunk))])
     if not thinned.fired:
         raise nothing_drops(model, x)
-    if thinned.attention:
-        warnings.warn("dropout within attention cannot be keyed: it stays off in the thinned networks", stacklevel=2)
+    for words in left_off(thinned):
+        warnings.warn(words, SamplingWarning, stacklevel=2)
     return logits
 
 
@@ -114,11 +123,13 @@ class _Runner:
         except Exception as mistake:  # it has nothing to do with many draws at once
             raise cannot_run(self.thinned.model, self.x, mistake) from mistake
         self.one_by_one = True
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = textwrap.shorten(str(error), _REASON, placeholder=" ...") or type(error).__name__
         if _RANDOM in reason:
             reason = "something else than dropout draws random numbers in eval mode"
         warnings.warn(
-            f"the thinned networks are computed one after the other, which takes longer: {reason}", stacklevel=5
+            f"the thinned networks are computed one after the other, which takes longer: {reason}",
+            SamplingWarning,
+            stacklevel=5,
         )
 
 
@@ -128,8 +139,8 @@ def require_logits(output: Any, x: Tensor) -> Tensor:
         return output
     shown = f"a tensor {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
     raise DropkitError(
-        f"to be sampled, a network has to map a batch of {x.shape[0]} to logits [{x.shape[0]}, classes], but it "
-        f"returned {shown}: wrap it in a module that returns the logits alone"
+        f"the network has to map a batch of {x.shape[0]} to logits [{x.shape[0]}, classes], but it returned "
+        f"{shown}: wrap it in a module that returns the logits alone"
     )
 
 
