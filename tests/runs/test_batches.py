@@ -7,6 +7,7 @@ import torch
 from dropkit.data.pictures import Pictures
 from dropkit.data.split import Split
 from dropkit.runs.batches import Batches
+from dropkit.runs.distributed import World
 
 CPU = torch.device("cpu")
 
@@ -101,3 +102,10 @@ def test_features_take_the_place_of_the_pictures():
     assert x.shape == (9, 11)
     assert torch.equal(x[:, 0], data.test.float())
     assert torch.equal(y, pictures.labels[data.test])
+
+
+def test_a_share_without_pictures_of_its_own_weighs_nothing():
+    _, data = batches()
+    batch = data.train[:3]
+    shares = [World(rank, 3).share(3) for rank in range(3)]
+    assert [data.weight_of(share, batch, None).item() for share in shares] == [1, 0, 0]

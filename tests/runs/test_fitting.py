@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from dropkit.errors import DropkitError
 from dropkit.layers.keyed import keyed
+from dropkit.runs.distributed import World
 from dropkit.runs.fitting import (
     DivergedError,
     Fit,
@@ -316,3 +317,35 @@ def test_strides_over_maps_that_are_narrower_ask_for_float32(shape, lost):
     model = torch.nn.Sequential(*(torch.nn.Conv2d(channels, 4, 3, 2, 1) for channels in (1, 4, 4)))
     assert loses_bfloat16(model, shape, torch.device("cpu")) is lost
     assert not loses_bfloat16(model, shape, torch.device("meta"))
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_shares_of_a_batch_make_its_step(short, digits, weights):
+    """The gradients of two shares, each with its weight and its masks, add up to the whole batch's."""
+    config = short(dropout="fc=0.5", class_weights=weights)
+    one, other = fit_of(config, digits), fit_of(config, digits)
+    batch = next(one.data.epoch(0, 0, 127))
+    one.model.train(), other.model.train()
+    loss = one.train_step(*one.data.read(batch))
+    total, sums = 0.0, {}
+    other.optimizer.step = lambda: None
+    for rank in range(2):
+        share = World(rank, 2).share(127)
+        x, y = other.data.read(batch[share.start : share.stop])
+        weight = other.data.weight_of(share, batch, other.class_weights)
+        total += other.train_step(x, y, first_sample=share.start, weight=weight).item()
+        for name, parameter in other.model.named_parameters():
+            sums[name] = sums.get(name, 0) + parameter.grad
+    assert total == pytest.approx(loss.item(), rel=1e-6)
+    for name, parameter in one.model.named_parameters():
+        torch.testing.assert_close(sums[name], parameter.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_what_a_network_draws_itself_differs_between_processes(short, digits):
+    draws = []
+    for rank in (0, 1, 1):
+        fit = fit_of(short(model="mlp", batch_size=64), digits)
+        fit.world, fit.config = World(rank, 2), dataclasses.replace(fit.config, model="other.py:network")
+        with fit._seeded():
+            draws.append(torch.rand(3).tolist())
+    assert draws[0] != draws[1] == draws[2]

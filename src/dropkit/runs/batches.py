@@ -9,6 +9,7 @@ from torch import Tensor
 from dropkit.data.pictures import Pictures
 from dropkit.data.split import Split
 from dropkit.runs.augment import Augmentation
+from dropkit.runs.distributed import Share
 
 PIECE = 1024  # pictures read at a time where all are looked at
 
@@ -75,6 +76,21 @@ class Batches:
         """Return a weight for each class [K]: inversely proportional to its training pictures, 1 for equal classes."""
         count = torch.bincount(self.pictures.labels[self.train], minlength=self.pictures.classes)
         return (len(self.train) / (self.pictures.classes * count)).float().to(self.device)
+
+    def weight_of(self, share: Share, batch: Tensor, class_weights: Tensor | None) -> Tensor:
+        """Return what the mean loss of a share of a batch counts for in the batch's, on the device.
+
+        Args:
+            share: which pictures of the batch.
+            batch: indices of all of them.
+            class_weights: by which the loss weighs its pictures [K]; None for all alike.
+        """
+        if not share.counts:
+            return torch.zeros((), device=self.device)
+        if class_weights is None:
+            return torch.full((), (share.stop - share.start) / len(batch), device=self.device)
+        weights = class_weights[self.labels[batch.to(self.device)]]
+        return weights[share.start : share.stop].sum() / weights.sum()
 
     def _raw(self, indices: Tensor) -> Tensor:
         if self.images is None:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 
 from dropkit.data.pictures import Pictures
 from dropkit.data.split import Split
 from dropkit.errors import DropkitError, unknown
 from dropkit.layers.keyed import keyed
-from dropkit.layers.learned import ConcreteDropout, concrete_loss, learned_rates
+from dropkit.layers.learned import concrete_loss, learned_rates
 from dropkit.layers.schedule import Scheduled, parse
 from dropkit.models.conversion import converted
 from dropkit.models.head import Head, require_head_policy
@@ -27,16 +27,17 @@ from dropkit.models.policy import Policy
 from dropkit.models.sites import HasSites
 from dropkit.models.surgery import convert, insert
 from dropkit.models.trace import trace
-from dropkit.models.zoo import classifier_paths, preprocessing
+from dropkit.models.zoo import preprocessing
 from dropkit.runs.augment import DEFAULT_OF_FOLDERS, Augmentation, seeded
 from dropkit.runs.batches import Batches
 from dropkit.runs.checkpoint import clone_state
 from dropkit.runs.config import TrainConfig
+from dropkit.runs.distributed import ALONE, World
 from dropkit.runs.features import Features, coloured, features_in_memory
+from dropkit.runs.optimizer import make_optimizer
 
 EVALUATION_BATCH = 1024
 EVALUATION_BATCH_CPU = 128  # larger ones leave a processor's caches
-BACKBONE_RATE = 0.1  # of the learning rate, for weights that were trained before
 CHECK_EVERY = 50  # steps between two looks at the losses: each look waits for the device
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
@@ -73,6 +74,7 @@ class Fit:
         split: which pictures are for training, validation and test.
         features: what the frozen network of a `pretrained` training makes of the pictures; computed where not given.
         fresh: False where a checkpoint's weights are to replace the initial ones: none are downloaded then.
+        world: the processes that share each batch.
 
     Raises:
         DropkitError: if the network, the policy or the device is not available.
@@ -86,11 +88,14 @@ class Fit:
         features: Features | None = None,
         *,
         fresh: bool = True,
+        world: World = ALONE,
     ) -> None:
+        world.require_room(min(config.batch_size, len(split.train)))
+        self.world = world
         self.config = config
         self.pictures = pictures
         self.split = split
-        self.device = pick_device(config.device)
+        self.device = pick_device(world.device_name(config.device))
         self.dtype = pick_precision(config.precision, self.device)
         if config.pretrained and features is None:
             features = features_in_memory(config.model, pictures, split, self.device)
@@ -105,7 +110,7 @@ class Fit:
         # A constant rate needs nothing done, and a network's own layers of torch.nn have no other.
         self.scheduled = None if config.schedule == "constant" else Scheduled(self.model, parse(config.schedule))
         self.learns_rates = bool(learned_rates(self.model))
-        self.optimizer = _optimizer(config, self.model)
+        self.optimizer = make_optimizer(config, self.model)
         augmentation = Augmentation.parse(augmentation_of(config, pictures), config.seed)
         self.data = Batches(
             pictures,
@@ -129,6 +134,7 @@ class Fit:
         began = time.perf_counter()
         seen = self.train_epoch(on_step)
         trained = time.perf_counter() - began
+        self.world.copy_first(self.model)  # statistics of batch-norm are each process's own until here
         train_loss, train_error = self.evaluate(self.data.train_probe)
         val_loss, val_error = self.evaluate(self.data.val)
         progress = self.progress
@@ -162,7 +168,7 @@ class Fit:
         seen = 0
         self.model.train()
         for number, indices in enumerate(self.data.epoch(config.seed, progress.epoch, config.batch_size), 1):
-            losses.append(self.train_step(*self.data.read_to_train(indices, progress.epoch)))
+            losses.append(self._step_on(indices))
             seen += len(indices)
             progress.step += 1
             if len(losses) == CHECK_EVERY or number in (steps, most_steps):
@@ -174,23 +180,44 @@ class Fit:
                 break
         return seen
 
-    def train_step(self, x: Tensor, y: Tensor) -> Tensor:
-        """Make one step on pictures x [n, C, H, W] and labels y [n]; return the loss, detached."""
+    def _step_on(self, indices: Tensor) -> Tensor:
+        """Make one step on the batch of these pictures, of which each process reads its share; return the loss."""
+        epoch = self.progress.epoch
+        if self.world.alone:
+            return self.train_step(*self.data.read_to_train(indices, epoch))
+        share = self.world.share(len(indices))
+        x, y = self.data.read_to_train(indices[share.start : share.stop], epoch)
+        weight = self.data.weight_of(share, indices, self.class_weights)
+        return self.train_step(x, y, first_sample=share.start, weight=weight)
+
+    def train_step(self, x: Tensor, y: Tensor, *, first_sample: int = 0, weight: Tensor | None = None) -> Tensor:
+        """Make one step on pictures x [n, C, H, W] and labels y [n]; return the whole batch's loss, detached.
+
+        Args:
+            x: the pictures, of this process's share of the batch.
+            y: their labels.
+            first_sample: place of the first one in the batch: masks depend on it.
+            weight: what the share's mean loss counts for in the batch's; None for all.
+        """
         if self.scheduled is not None:
             self.scheduled.apply(self._done())
         # The block encloses forward and backward: a recomputation in backward needs the same masks.
-        with keyed(self.model, seed=self.config.seed, step=self.progress.step), self._seeded():
+        seed, step = self.config.seed, self.progress.step
+        with keyed(self.model, seed=seed, step=step, first_sample=first_sample), self._seeded():
             with self._precision():
                 logits = self.model(x)
             loss = F.cross_entropy(logits.float(), y, self.class_weights)
-            if self.learns_rates:
-                loss = loss + concrete_loss(self.model, len(self.data.train))
+            if weight is not None:
+                loss = weight * loss
+            if self.learns_rates:  # in every process, and once in the sum
+                loss = loss + concrete_loss(self.model, len(self.data.train)) / self.world.size
             self.optimizer.zero_grad()
             loss.backward()
+        loss = self.world.sum_gradients(self.model, loss.detach())
         self.optimizer.step()
         if self.config.max_norm is not None:
             max_norm(self.model, self.config.max_norm)
-        return loss.detach()
+        return loss
 
     def predict(self, indices: Tensor, *, exact: bool = False) -> Tensor:
         """Return the logits, float32 [n, classes] on the CPU, of the pictures at `indices`, in eval mode.
@@ -198,10 +225,13 @@ class Fit:
         `exact` computes them in float32: bfloat16's 8 bits leave many a picture with two equal largest logits.
         """
         self.model.eval()
-        batches = indices.split(EVALUATION_BATCH_CPU if self.device.type == "cpu" else EVALUATION_BATCH)
+        rows = self.world.rows(len(indices))
+        # A process without a share computes one picture, so that it knows how long the logits are.
+        mine = indices[rows] if rows.stop > rows.start else indices[:1]
+        batches = mine.split(EVALUATION_BATCH_CPU if self.device.type == "cpu" else EVALUATION_BATCH)
         with torch.inference_mode(), nullcontext() if exact else self._precision():
             parts = [self.model(self.data.read(part)[0]).float() for part in batches]
-        return torch.cat(parts).cpu()
+        return self.world.gather(torch.cat(parts)[: rows.stop - rows.start], len(indices)).cpu()
 
     def evaluate(self, indices: Tensor) -> tuple[float, float]:
         """Return (mean cross-entropy in nats, error as a fraction) of the pictures at `indices`, in eval mode.
@@ -211,7 +241,21 @@ class Fit:
         logits, labels = self.predict(indices), self.data.labels[indices.to(self.device)].cpu()
         weights = None if self.class_weights is None else self.class_weights.double().cpu()
         loss = F.cross_entropy(logits.double(), labels, weights).item()
-        return loss, (logits.argmax(1) != labels).double().mean().item()
+        error = (logits.argmax(1) != labels).double().mean().item()
+        return self.world.from_first(lambda: (loss, error))  # what all decide by: a processor may round otherwise
+
+    def follow_first(self) -> None:
+        """Bring this process to where the first one is: its weights, optimizer and progress."""
+        if self.world.alone:
+            return
+        self.world.copy_first(self.model)
+        best, optimizer, progress = self.world.from_first(
+            lambda: (_on_cpu(self.best), _on_cpu(self.optimizer.state_dict()), vars(self.progress))
+        )
+        if not self.world.first:
+            self.best = {name: value.to(self.device) for name, value in best.items()}
+            self.optimizer.load_state_dict(optimizer)
+            vars(self.progress).update(progress)
 
     def finished(self) -> bool:
         """Whether the budget is used up, or patience is."""
@@ -228,13 +272,21 @@ class Fit:
         return min(self.progress.step / steps, 1.0)
 
     def _seeded(self) -> AbstractContextManager[None]:
-        """Make what a network of another's draws in its own code a function of (seed, step), as masks are."""
+        """Make what a network of another's draws in its own code a function of (seed, step, rank)."""
         if self.config.pretrained or self.config.model in NETWORKS:
             return nullcontext()
-        return seeded(int(np.random.SeedSequence([self.config.seed, self.progress.step]).generate_state(1)[0]))
+        entropy = [self.config.seed, self.progress.step] + ([self.world.rank] if self.world.rank else [])
+        return seeded(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def _precision(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+
+def _on_cpu(state: Any) -> Any:
+    """Return nested dictionaries of tensors on the CPU: those of a GPU would be opened on the first one by all."""
+    if isinstance(state, dict):
+        return {name: _on_cpu(value) for name, value in state.items()}
+    return state.cpu() if isinstance(state, Tensor) else state
 
 
 def build_model(config: TrainConfig, shape: tuple[int, int, int], classes: int, *, download: bool = True) -> nn.Module:
@@ -290,48 +342,6 @@ def augmentation_of(config: TrainConfig, pictures: Pictures) -> str:
     """Return the augmentation that a training takes: the config's, or what the kind of data makes usual."""
     usual = DEFAULT_OF_FOLDERS if pictures.is_folder and not config.pretrained else "none"
     return config.augment or usual
-
-
-def _optimizer(config: TrainConfig, model: nn.Module) -> optim.Optimizer:
-    rate, decay = config.learning_rate, config.weight_decay
-    # One pass over the parameters instead of a dozen.
-    fused = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in model.parameters())
-    groups = _groups(config, model)
-    if config.optimizer == "sgd":
-        nesterov = config.momentum > 0
-        return optim.SGD(groups, rate, config.momentum, 0, decay, nesterov, fused=fused)
-    family = optim.Adam if config.optimizer == "adam" else optim.AdamW
-    return family(groups, rate, weight_decay=decay, fused=fused)
-
-
-def _groups(config: TrainConfig, model: nn.Module) -> list[dict[str, Any]]:
-    """Return the parameters in groups: with and without weight decay, and those of published weights apart.
-
-    Decay of the logit of a learned rate would draw the rate to 1/2, and the loss of learned rates already decays the
-    weights that read what it drops. What has been trained before moves at a tenth of the rate of what has not.
-    """
-    learned = [module for module in model.modules() if isinstance(module, ConcreteDropout)]
-    logits = {id(module.p_logit) for module in learned}
-    free = logits | {id(module.reader[0].weight) for module in learned if module.reader is not None}
-    new = logits | _of_classifier(config, model) if config.finetune else set()
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        slow = config.finetune and id(parameter) not in new
-        groups.setdefault((id(parameter) in free, slow), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            **({"weight_decay": 0.0} if is_free else {}),
-            **({"lr": BACKBONE_RATE * config.learning_rate} if slow else {}),
-        }
-        for (is_free, slow), parameters in sorted(groups.items(), key=lambda entry: entry[0])
-    ]
-
-
-def _of_classifier(config: TrainConfig, model: nn.Module) -> set[int]:
-    """Return the parameters, by id, of the classifier that took the place of the published one."""
-    paths = classifier_paths(model, config.model)
-    return {id(parameter) for path in paths for parameter in model.get_submodule(path).parameters()}
 
 
 def _require_finite(losses: list[Tensor], last_step: int) -> None:

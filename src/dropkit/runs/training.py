@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dropkit.data.pictures import Pictures, load
 from dropkit.data.split import Split, make_split
 from dropkit.errors import DropkitError
 from dropkit.files import read_json, write_json
+from dropkit.layers.keyed import keyed
 from dropkit.models.check.check import check
 from dropkit.models.head import require_head_policy
 from dropkit.models.policy import Policy
@@ -26,6 +27,7 @@ from dropkit.runs.checkpoint import load_checkpoint, save_checkpoint
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.details import run_details
 from dropkit.runs.display import Display, training_display
+from dropkit.runs.distributed import ALONE, World, joined, load_in_turn
 from dropkit.runs.environment import describe_environment
 from dropkit.runs.events import event_files, require_tensorboard
 from dropkit.runs.features import FeatureFolder, Features, image_size_of, needed_by
@@ -48,6 +50,9 @@ def train(
     features: Path | None = None,
 ) -> Run:
     """Train a network with dropout on pictures, evaluate it, and keep everything about it in a folder.
+
+    Called in each of several processes (of torchrun, or of a process group of torch.distributed) it trains once, with
+    all of them, and only the first one writes and speaks: docs/distributed.md.
 
     The same config on its own unfinished folder goes on where it was stopped, with weights bit-equal to those of a
     training that was never stopped (on a CPU, with the same machine, versions and thread count). On its finished
@@ -73,19 +78,27 @@ def train(
         >>> train(config, progress=False).summary["epochs"]
         1
     """
-    folder = RunFolder(config.folder())
-    folder.require_same(config)
-    with _own_data(config, folder, data, progress) as (pictures, split):
-        if progress:
-            say(describe_data(pictures, split))
-        _refuse_other_pictures(folder, config, pictures, split)
-        repeated = folder.finished
-        if not repeated:
-            _train(folder, config, (pictures, split), features or folder.features, progress)
-        run = read_run(folder.path, repeated=repeated)
-        if page and not run.page.is_file():  # also after a stop between the summary and the page
-            write_json(folder.details, run_details(run, pictures))
-            write_run_page(run)
+    with joined(config) as world:
+        progress = progress and world.first
+        folder = RunFolder(config.folder())
+        world.from_first(lambda: folder.require_same(config))
+        with _own_data(config, folder, data, progress, world) as (pictures, split):
+            world.require_same("pictures", pictures.fingerprint)
+            if progress:
+                say(describe_data(pictures, split))
+            world.from_first(lambda: _refuse_other_pictures(folder, config, pictures, split))
+            repeated = world.from_first(lambda: folder.finished)
+            if not repeated:
+                _train(folder, config, (pictures, split), features or folder.features, progress, world=world)
+            return world.from_first(lambda: _read(folder, pictures, repeated=repeated, page=page))
+
+
+def _read(folder: RunFolder, pictures: Pictures, *, repeated: bool, page: bool) -> Run:
+    """Return the finished run, and write its page where it has none."""
+    run = read_run(folder.path, repeated=repeated)
+    if page and not run.page.is_file():  # also after a stop between the summary and the page
+        write_json(folder.details, run_details(run, pictures))
+        write_run_page(run)
     return run
 
 
@@ -116,7 +129,7 @@ def advance(
     folder.require_same(config)
     _refuse_other_pictures(folder, config, *data)
     if not folder.finished:
-        _train(folder, config, data, features or folder.features, progress=False, until=until)
+        _train(folder, config, data, features or folder.features, progress=False, until=until, quiet=True)
     return folder.finished
 
 
@@ -127,23 +140,33 @@ def _train(
     place: Path,
     progress: bool,
     until: int | None = None,
+    world: World = ALONE,
+    quiet: bool = False,
 ) -> None:
     """Train from where the folder's run is to its end, or until an epoch is done."""
     if config.tensorboard:
         require_tensorboard()
-    with computing_threads(config.threads):
-        features = keep_features(config, data, place, progress=progress) if config.pretrained else None
-        fit = Fit(config, *data, features, fresh=not folder.checkpoint.is_file())
+    with computing_threads(world.threads(config.threads)):
+        features = None
+        if config.pretrained:
+            features = world.from_first(lambda: keep_features(config, data, place, progress=progress))
+        fresh = world.first and not folder.checkpoint.is_file()
+        fit = world.together(lambda: Fit(config, *data, features, fresh=fresh, world=world))
         environment = {**describe_environment(fit.device, fit.dtype), **_code_and_weights(config)}
+        environment["world_size"] = world.size
         if features is not None:
             # Relative, so that a study may be moved as a whole.
             environment |= {"weights": features.weights, "features": os.path.relpath(place, folder.path)}
-        _begin_or_resume(folder, fit, environment, data[1].to_json(data[0]), quiet=until is not None)
+        split = data[1].to_json(data[0])
+        world.from_first(lambda: _begin_or_resume(folder, fit, environment, split, quiet=quiet))
+        fit.follow_first()
         if progress:
             _say_misuse(fit)
         with (
             training_display(config.epoch_limit, show=progress) as display,
-            event_files(folder.path, wanted=config.tensorboard, epochs=fit.progress.epoch) as write_events,
+            event_files(
+                folder.path, wanted=config.tensorboard and world.first, epochs=fit.progress.epoch
+            ) as write_events,
         ):
             failure = _run_epochs(folder, fit, display, write_events, until)
         if failure is not None or fit.finished():
@@ -153,7 +176,9 @@ def _train(
 def _say_misuse(fit: Fit) -> None:
     """Say what the check finds, but for notes, in the network that is going to be trained, and leave it as it is."""
     try:
-        found = check(fit.model, fit.data.read(fit.data.train[:CHECKED_PICTURES])[0])
+        # As it is trained: of masks without a key the check asks all processes whether they are the same.
+        with nullcontext() if fit.world.alone else keyed(fit.model, seed=fit.config.seed, step=0):
+            found = check(fit.model, fit.data.read(fit.data.train[:CHECKED_PICTURES])[0])
     except Exception as error:  # a network may do what the check cannot follow, and train well all the same
         reason = str(error).partition("\n")[0]
         say(f"note: the network could not be checked for misuse of dropout ({type(error).__name__}: {reason})")
@@ -189,20 +214,21 @@ def keep_features(
 
 @contextmanager
 def _own_data(
-    config: TrainConfig, folder: RunFolder, data: tuple[Pictures, Split] | None, progress: bool
+    config: TrainConfig, folder: RunFolder, data: tuple[Pictures, Split] | None, progress: bool, world: World
 ) -> Iterator[tuple[Pictures, Split]]:
     """Yield the caller's data, or load them; what streaming put on disk for them is removed when all is done."""
     if data is not None:
         yield data
         return
-    pictures, split = load_data(config, spool=folder.path, progress=progress)
+    pictures, split = load_in_turn(world, load_data, config, folder.path, progress=progress)
     try:
         yield pictures, split
     except DropkitError:
-        if not folder.begun:
+        if world.first and not folder.begun:
             pictures.remove_spool()
         raise  # else the pictures stay: the same command goes on with them
-    pictures.remove_spool()
+    if world.first:
+        pictures.remove_spool()
 
 
 def load_data(
@@ -274,13 +300,14 @@ def _begin_or_resume(
     if not folder.begun:
         folder.begin(fit.config, environment, split)
         return
-    before = read_json(folder.environment)
+    before = {"world_size": 1, **read_json(folder.environment)}
     if before.get("weights") != environment.get("weights"):
         raise DropkitError(
             f"the frozen network's weights are others than those with which the run in {str(folder.path)!r} began: "
             f"restore its folder of features, or give a new folder with --out"
         )
-    changed = [name for name in ("torch", "cpu", "threads", "device", "precision") if before[name] != environment[name]]
+    conditions = ("torch", "cpu", "threads", "device", "precision", "world_size")
+    changed = [name for name in conditions if before[name] != environment[name]]
     if changed:
         details = ", ".join(f"{name} {before[name]} then, {environment[name]} now" for name in changed)
         say(f"note: going on under other conditions ({details}): weights will agree to rounding, not to the bit")
@@ -308,6 +335,8 @@ def _run_epochs(
             row = fit.run_epoch(display.step)
         except DivergedError as failure:
             return failure
+        if not fit.world.first:
+            continue
         with deferred_interrupt():
             folder.append_metrics(row)
             progress = {name: value for name, value in asdict(fit.progress).items() if name != "rows"}
@@ -345,8 +374,9 @@ def _finish(folder: RunFolder, fit: Fit, failure: DivergedError | None) -> None:
         summary["val"] = {"loss": best_row["val_loss"], "error": best_row["val_error"]}
         summary["gap"] = best_row["val_loss"] - best_row["train_loss"]
         summary["test"] = test_figures(test["logits"], test["labels"])
-    with deferred_interrupt():
-        folder.finish(summary, fit.best, test)
+    if fit.world.first:
+        with deferred_interrupt():
+            folder.finish(summary, fit.best, test)
 
 
 def test_figures(logits: Tensor, labels: Tensor) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+"""The optimizer of a training, and which of the network's parameters it treats alike."""
+
+from typing import Any
+
+from torch import nn, optim
+
+from dropkit.layers.learned import ConcreteDropout
+from dropkit.models.zoo import classifier_paths
+from dropkit.runs.config import TrainConfig
+
+BACKBONE_RATE = 0.1  # of the learning rate, for weights that were trained before
+
+
+def make_optimizer(config: TrainConfig, model: nn.Module) -> optim.Optimizer:
+    """Return the optimizer that the config asks for, with the network's parameters in their groups."""
+    rate, decay = config.learning_rate, config.weight_decay
+    # One pass over the parameters instead of a dozen.
+    fused = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in model.parameters())
+    groups = _groups(config, model)
+    if config.optimizer == "sgd":
+        nesterov = config.momentum > 0
+        return optim.SGD(groups, rate, config.momentum, 0, decay, nesterov, fused=fused)
+    family = optim.Adam if config.optimizer == "adam" else optim.AdamW
+    return family(groups, rate, weight_decay=decay, fused=fused)
+
+
+def _groups(config: TrainConfig, model: nn.Module) -> list[dict[str, Any]]:
+    """Return the parameters in groups: with and without weight decay, and those of published weights apart.
+
+    Decay of the logit of a learned rate would draw the rate to 1/2, and the loss of learned rates already decays the
+    weights that read what it drops. What has been trained before moves at a tenth of the rate of what has not.
+    """
+    learned = [module for module in model.modules() if isinstance(module, ConcreteDropout)]
+    logits = {id(module.p_logit) for module in learned}
+    free = logits | {id(module.reader[0].weight) for module in learned if module.reader is not None}
+    new = logits | _of_classifier(config, model) if config.finetune else set()
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        slow = config.finetune and id(parameter) not in new
+        groups.setdefault((id(parameter) in free, slow), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            **({"weight_decay": 0.0} if is_free else {}),
+            **({"lr": BACKBONE_RATE * config.learning_rate} if slow else {}),
+        }
+        for (is_free, slow), parameters in sorted(groups.items(), key=lambda entry: entry[0])
+    ]
+
+
+def _of_classifier(config: TrainConfig, model: nn.Module) -> set[int]:
+    """Return the parameters, by id, of the classifier that took the place of the published one."""
+    paths = classifier_paths(model, config.model)
+    return {id(parameter) for path in paths for parameter in model.get_submodule(path).parameters()}
