@@ -12,7 +12,7 @@ from dropkit.errors import DropkitError
 from dropkit.files import read_json
 from dropkit.runs.record import RunFolder
 from dropkit.runs.run import read_run
-from dropkit.studies.executor import LocalProcesses
+from dropkit.studies.executor import LocalProcesses, choose_executor
 
 DIGITS = load("digits")
 
@@ -62,15 +62,7 @@ def test_copies_are_those_of_the_processes_that_hold_the_pictures():
     assert [LocalProcesses(workers=workers, threads=1).copies for workers in (1, 2, 5)] == [1, 3, 6]
 
 
-def write_pets(folder):
-    for label, name in enumerate(("cat", "dog")):
-        (folder / name).mkdir(parents=True)
-        for number in range(20):
-            pixels = np.full((8, 8), 10 * number + 5 * label, dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{number}.png")
-
-
-def test_pictures_that_change_in_mid_study_are_refused(short, tmp_path):
+def test_pictures_that_change_in_mid_study_are_refused(short, tmp_path, write_pets):
     write_pets(tmp_path / "pets")
     data = str(tmp_path / "pets")
     two = [short(data=data, seed=seed, epochs=1, out=str(tmp_path / f"run{seed}")) for seed in (0, 1)]
@@ -87,7 +79,7 @@ def test_pictures_that_change_in_mid_study_are_refused(short, tmp_path):
         list(executor.map([dataclasses.replace(config, out=f"{config.out}-third") for config in two], before, tmp_path))
 
 
-def test_every_process_reads_the_pictures_as_the_study_did(short, tmp_path):
+def test_every_process_reads_the_pictures_as_the_study_did(short, tmp_path, write_pets):
     """Another size and another split than the process had before: what it holds is not taken for what is asked."""
     write_pets(tmp_path / "pets")
     executor = LocalProcesses(workers=2, threads=1)
@@ -99,3 +91,24 @@ def test_every_process_reads_the_pictures_as_the_study_did(short, tmp_path):
         assert {tuple(run.summary["data"]["shape"]) for run in runs} == {(1, int(size), int(size))}
         tested = [name for run in runs for name in read_json(run.folder / "split.json")["test"]]
         assert sorted(tested) == sorted(load(options["data"]).ids)
+
+
+def test_processes_of_this_machine_are_the_default():
+    chosen = choose_executor(workers=3, threads=2)
+    assert isinstance(chosen, LocalProcesses)
+    assert (chosen.workers, chosen.threads, chosen.shares_disk) == (3, 2, True)
+    assert not choose_executor(workers=1).shares_disk
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "workers must be a whole number of at least 1"),
+        ({"cpus_per_trial": 2}, "cpus_per_trial is of a Ray cluster: give its address too"),
+        ({"gpus_per_trial": 0.5}, "gpus_per_trial is of a Ray cluster: give its address too"),
+        ({"ray": "auto", "threads": 2}, "threads is of this machine: on a Ray cluster .* give --cpus-per-trial"),
+    ],
+)
+def test_options_of_the_one_are_not_those_of_the_other(options, message):
+    with pytest.raises(DropkitError, match=message):
+        choose_executor(**options)

@@ -12,7 +12,7 @@ from joblib import Parallel, delayed
 
 from dropkit.data.pictures import Pictures, load
 from dropkit.errors import DropkitError
-from dropkit.runs.config import TrainConfig
+from dropkit.runs.config import TrainConfig, require_number
 from dropkit.runs.training import advance, split_data
 
 PROCESS_START_SECONDS = 5.0
@@ -33,6 +33,10 @@ class Executor(Protocol):
     @property
     def copies(self) -> int:
         """How many processes of this machine hold the pictures at once."""
+
+    @property
+    def shares_disk(self) -> bool:
+        """Whether several processes train that read this machine's disk."""
 
     def map(
         self, configs: Sequence[TrainConfig], pictures: Pictures, spool: Path, *, until: int | None = None
@@ -73,6 +77,11 @@ class LocalProcesses:
         """How many processes hold the pictures at once: this one, and those that train."""
         return self.workers + 1 if self.workers > 1 else 1
 
+    @property
+    def shares_disk(self) -> bool:
+        """Whether there are several processes: this machine's disk is theirs."""
+        return self.workers > 1
+
     def map(
         self, configs: Sequence[TrainConfig], pictures: Pictures, spool: Path, *, until: int | None = None
     ) -> Iterator[Path]:
@@ -89,6 +98,42 @@ class LocalProcesses:
         size = f"{height}x{width}" if tasks[0].published_weights else None
         told = (str(spool), self.copies, pictures.fingerprint, size, until)
         yield from pool(delayed(_train_in_process)(task, *told) for task in tasks)
+
+
+def choose_executor(
+    workers: int | None = None,
+    threads: int | None = None,
+    ray: str | None = None,
+    cpus_per_trial: float | None = None,
+    gpus_per_trial: float | None = None,
+) -> Executor:
+    """Return what runs the trainings of a study: processes of this machine, or a Ray cluster where one is named.
+
+    Args:
+        workers: how many trainings at a time; None for as many as there is room for.
+        threads: CPU threads of each, on this machine; None for an equal share of the cores.
+        ray: address of a running cluster, see `dropkit.studies.cluster.RayCluster`.
+        cpus_per_trial: CPUs of each training on the cluster; None for 1.
+        gpus_per_trial: GPUs of each training on the cluster; None for 0.
+
+    Raises:
+        DropkitError: if a number is out of range, options of the one are given for the other, or the cluster cannot
+            be used.
+    """
+    require_number("workers", workers, whole=True, low=1)
+    if ray is None:
+        for name, share in (("cpus_per_trial", cpus_per_trial), ("gpus_per_trial", gpus_per_trial)):
+            if share is not None:
+                raise DropkitError(f"{name} is of a Ray cluster: give its address too (--ray auto), or leave it out")
+        return LocalProcesses(workers, threads)
+    if threads is not None:
+        raise DropkitError(
+            "threads is of this machine: on a Ray cluster a training has as many as CPUs, so give --cpus-per-trial"
+        )
+    from dropkit.studies.cluster import RayCluster  # here: an extra
+
+    shares = {"cpus": cpus_per_trial, "gpus": gpus_per_trial}
+    return RayCluster(ray, workers=workers, **{name: share for name, share in shares.items() if share is not None})
 
 
 def _train_in_process(
