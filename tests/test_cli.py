@@ -75,7 +75,7 @@ def test_compare_prints_table_verdict_recommendation_and_page(capfd, tmp_path):
         (["train", "digits", "--optimizer", "adamm"], "Did you mean 'adam'?"),
         (
             ["trian", "digits"],
-            "unknown command 'trian': allowed are train, compare, predict, uncertainty, export, report, check, bench. "
+            "unknown command 'trian': allowed are train, compare, tune, predict, uncertainty, export, report, check, bench. "
             "Did you mean 'train'?",
         ),
         (

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from dropkit.runs.training import train as train
     from dropkit.studies.compare import compare as compare
     from dropkit.studies.study import Study as Study
+    from dropkit.studies.tune import tune as tune
     from dropkit.uncertainty.prediction import Prediction as Prediction
     from dropkit.uncertainty.prediction import predict as predict
     from dropkit.uncertainty.sampling import sample as sample
@@ -69,6 +70,7 @@ _HOMES = {
     "train": "dropkit.runs.training",
     "compare": "dropkit.studies.compare",
     "Study": "dropkit.studies.study",
+    "tune": "dropkit.studies.tune",
     "AlphaDropout": "dropkit.layers.alpha",
     "FeatureAlphaDropout": "dropkit.layers.alpha",
     "GaussianDropout": "dropkit.layers.gaussian",

@@ -16,7 +16,8 @@ import dropkit
 from dropkit.bench.bench import BenchConfig
 from dropkit.errors import DropkitError, unknown
 from dropkit.runs.config import TrainConfig
-from dropkit.studies.config import CompareConfig
+from dropkit.runs.torchrun import is_first, leave, one_voice, refuse_torchrun
+from dropkit.studies.config import CompareConfig, TuneConfig
 
 # Exit codes: 0 done, 1 done but a training diverged, a picture could not be read or a network misuses dropout,
 # 2 wrong input, 130 Ctrl-C.
@@ -41,14 +42,18 @@ class TrainCommand(TrainConfig):
         from dropkit.runs.training import train
 
         run = train(TrainConfig(**{field.name: getattr(self, field.name) for field in fields(TrainConfig)}))
+        if is_first():
+            self._print_run(run)
+        return INCOMPLETE if run.diverged else DONE
+
+    def _print_run(self, run: Any) -> None:
         if self.json:
             _print(json_module.dumps({"folder": str(run.folder), **run.summary}, indent=1))
-        else:
-            if run.repeated:
-                _print("already finished; nothing was trained:")
-            _print(str(run))
-            _print(f"page: {run.page}")
-        return INCOMPLETE if run.diverged else DONE
+            return
+        if run.repeated:
+            _print("already finished; nothing was trained:")
+        _print(str(run))
+        _print(f"page: {run.page}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +80,50 @@ class CompareCommand(CompareConfig):
             folds=self.folds,
             sweep=self.sweep,
             budget=self.budget,
-            workers=self.workers,
             out=self.out,
+            **self.execution(),
         )
-        if self.json:
-            _print(json_module.dumps(study.record, indent=1))
-        else:
-            study.print(Console())
-            _print(f"\npage: {study.page}")
-        return INCOMPLETE if any(row["diverged"] for row in study.record["policies"]) else DONE
+        return _print_study(study, self.json)
+
+
+def _print_study(study: Any, as_json: bool) -> int:
+    """Print a study; return the exit code."""
+    if as_json:
+        _print(json_module.dumps(study.record, indent=1))
+    else:
+        study.print(Console())
+        _print(f"\npage: {study.page}")
+    return INCOMPLETE if any(row["diverged"] for row in study.record["policies"]) else DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneCommand(TuneConfig):
+    """Search the dropout that pays: rates, kinds, weight decay, on validation loss. Then confirm it with fresh seeds.
+
+    The same command goes on where it was stopped, and repeats no finished training.
+    """
+
+    stopped: ClassVar[str] = GOES_ON
+
+    json: FlagCreatePairsOff[bool] = False
+    """Print the study's record as JSON on standard output."""
+
+    def run(self) -> int:
+        """Search, confirm, and say what came out; return the exit code."""
+        from dropkit.studies.tune import tune
+
+        study = tune(
+            self.config(),
+            trials=self.trials,
+            budget=self.budget,
+            **self.choices(),
+            seeds=self.seeds,
+            metric=self.metric,
+            storage=self.storage,
+            out=self.out,
+            **self.execution(),
+        )
+        return _print_study(study, self.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +147,8 @@ class PredictCommand:
     samples: Annotated[int, arg(metavar="N")] = 0
     """Average N thinned networks, and say how far they agree: interval, entropy, ... (0: a pass without dropout)."""
 
-    seed: Annotated[int, arg(metavar="N")] = 0
-    """Seed of the thinned networks' masks."""
+    seed: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None
+    """Seed of the thinned networks' masks (default: 0)."""
 
     html: FlagCreatePairsOff[bool] = False
     """Also write a gallery, from the surest picture to the least sure, as one HTML file."""
@@ -141,7 +181,7 @@ class PredictCommand:
         watched = labels if gallery is None else gallery.watch(labels)
         bad = print_labels(watched, len(files), form, sampled=self.samples > 0)
         if gallery is not None:
-            _tell(f"gallery: {gallery.write(run, self.samples, self.seed)}")
+            _tell(f"gallery: {gallery.write(run, self.samples, self.seed or 0)}")
         return INCOMPLETE if bad else DONE
 
 
@@ -208,7 +248,7 @@ class ExportCommand:
     """onnx for ONNX Runtime and others (extra export), pt2 for torch.export.load. Both take uint8 pictures."""
 
     out: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None
-    """The file (default: model.onnx or model.pt2 in the run's folder). One that is there is replaced."""
+    """The file, .onnx or .pt2 (default: model.onnx or .pt2 in the run's folder). One that is there is replaced."""
 
     json: FlagCreatePairsOff[bool] = False
     """Print what was written and checked as JSON on standard output."""
@@ -302,6 +342,7 @@ class BenchCommand(BenchConfig):
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": TrainCommand,
     "compare": CompareCommand,
+    "tune": TuneCommand,
     "predict": PredictCommand,
     "uncertainty": UncertaintyCommand,
     "export": ExportCommand,
@@ -324,22 +365,30 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         if words and not words[0].startswith("-") and words[0] not in COMMANDS:
             raise unknown("command", words[0], COMMANDS)
-        command = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="dropkit", description="Dropout for PyTorch: does it pay on your pictures?", args=words
-        )
+        if words and words[0] in COMMANDS and words[0] != "train":
+            refuse_torchrun(words[0])
+        with one_voice():  # --help, and what cannot be parsed
+            command = tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="dropkit", description="Dropout for PyTorch: does it pay on your pictures?", args=words
+            )
         code = command.run()
         sys.stdout.flush()
     except DropkitError as error:
-        print(f"dropkit: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(WRONG_INPUT)
+        _tell_once(f"dropkit: {error}")
+        leave(WRONG_INPUT)
     except BrokenPipeError:
         # Whoever read the output has seen enough (| head). What is still to be flushed must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(DONE)
     except KeyboardInterrupt:
-        print(getattr(command, "stopped", NOTHING_KEPT), file=sys.stderr)  # noqa: T201
-        sys.exit(INTERRUPTED)
-    sys.exit(code)
+        _tell_once(getattr(command, "stopped", NOTHING_KEPT))
+        leave(INTERRUPTED)
+    leave(code)
+
+
+def _tell_once(line: str) -> None:
+    if is_first():
+        _tell(line)
 
 
 def _print(text: str) -> None:

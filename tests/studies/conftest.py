@@ -1,6 +1,16 @@
-"""Short studies of the digits."""
+"""Short studies of the digits, a folder of pictures, a database."""
 
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from dropkit.runs.config import TrainConfig
 from dropkit.studies.arms import arm_config
@@ -27,3 +37,65 @@ def study_of(configs):
         return compare(configs(*policies, **changes), **options, workers=1, out=out, progress=False)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_pets():
+    """Write 20 pictures of each of two classes, of 8x8, into a folder."""
+
+    def write(folder):
+        for label, name in enumerate(("cat", "dog")):
+            (folder / name).mkdir(parents=True)
+            for number in range(20):
+                pixels = np.full((8, 8), 10 * number + 5 * label, dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+    return write
+
+
+USER, PASSWORD = "ann", "hunter2-secret"
+
+
+def _programs():
+    """Where the server's programs are: Debian keeps them off the path, by version."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    on_path = shutil.which("initdb")
+    if not found and on_path is None:
+        pytest.skip("PostgreSQL is not installed")
+    return found[-1].parent if found else Path(on_path).resolve().parent
+
+
+@pytest.fixture
+def postgresql():
+    """Return the URL of a server of the test's own, with its password."""
+    # Not under pytest's own folder, which the server's user may not enter.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        with _server(Path(folder)) as url:
+            yield url
+
+
+@contextmanager
+def _server(folder):
+    """Start a server that keeps its data in a folder; yield a URL with its password."""
+    home, data, password = _programs(), folder / "data", folder / "password"
+    password.write_text(PASSWORD)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def run(program, *words):
+        command = [str(home / program), "-D", str(data), *words]
+        if os.geteuid() == 0:  # the server refuses to run as root
+            shutil.chown(folder, "postgres")
+            shutil.chown(password, "postgres")
+            command = ["runuser", "-u", "postgres", "--", *command]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+
+    run("initdb", "--auth=scram-sha-256", f"--username={USER}", f"--pwfile={password}", "--no-sync")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
+    try:
+        yield f"postgresql+psycopg://{USER}:{PASSWORD}@127.0.0.1:{port}/postgres"
+    finally:
+        run("pg_ctl", "-m", "immediate", "stop")

@@ -88,3 +88,36 @@ def test_an_interval_that_was_cut_is_written_with_both_ends(tmp_path):
 
 def test_looks_without_a_verdict_cannot_mislead():
     assert describe_looks([4, 4], 1001, judged=False) == "Look 2 at these 1,001 test pictures."
+
+
+SEARCH = {
+    "sentence": "Of 4 policies tried on validation loss, fc=0.45 was best.",
+    "trials": [{"number": number} for number in range(4)],
+    "spent": {"trainings": 5, "epochs": 1499, "seconds": 184.2},
+    "whole": {"epochs": 3200, "seconds": 440.0},
+    "saved": 0.58,
+    "importance": [
+        {"name": "fc rate", "share": 0.551, "low": 0.302, "high": 0.794},
+        {"name": "[conv] kind", "share": 0.07, "low": 0.01, "high": 0.18},
+    ],
+    "python": "import dropkit, torch\nmodel = ...  # your network",
+}
+
+
+def test_a_search_is_told_before_the_recommendation_and_how_to_use_it_after(tmp_path):
+    lines = printed(tmp_path, search=SEARCH).splitlines()
+    assert lines[lines.index("Look 1 at these 151 test pictures.") + 1 :] == [
+        "Of 4 policies tried on validation loss, fc=0.45 was best.",
+        "1,499 epochs in 3 min 4 s, where 4 whole trainings would have taken 3,200 epochs in 7 min 20 s: 58% saved.",
+        "What makes the validation loss vary, with 95% intervals: fc rate 55% (30 to 79%), [conv] kind 7% (1 to 18%).",
+        "Keep none.",
+        "Next: dropkit train pets",
+        "In Python:",
+        "import dropkit, torch",
+        "model = ...  # your network",
+    ]
+
+
+def test_a_search_that_learned_and_saved_nothing_claims_nothing(tmp_path):
+    text = printed(tmp_path, search={**SEARCH, "importance": [], "saved": -0.1})
+    assert "in 7 min 20 s: nothing saved.\nKeep none." in text

@@ -9,6 +9,7 @@ from dropkit.report.curves import read_policy
 from dropkit.report.facts import cautions, page_facts, tested_on, text
 from dropkit.report.panels import Block, Pane, Panel
 from dropkit.report.rates import rates_block
+from dropkit.report.search import search_blocks
 from dropkit.report.sections import detail_blocks
 from dropkit.report.training import gap_block, learning_block
 
@@ -219,7 +220,7 @@ def _blocks(record: Mapping[str, Any], policies: Sequence[Mapping[str, Any]], me
         gap_block(lines, counts),
         rates_block(record),
     ]
-    return [*(block for block in blocks if block is not None), *detail_blocks(record)]
+    return [*search_blocks(record), *(block for block in blocks if block is not None), *detail_blocks(record)]
 
 
 def _repeats(record: Mapping[str, Any]) -> str:

@@ -1,10 +1,9 @@
 """Train with and without dropout on the same splits and seeds, and say whether the difference is real."""
 
-import dataclasses
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from dropkit.data.pictures import Pictures
 from dropkit.data.split import Split
@@ -13,17 +12,16 @@ from dropkit.files import write_json
 from dropkit.report.page import write_page
 from dropkit.runs.config import TrainConfig, require_number
 from dropkit.runs.details import details
-from dropkit.runs.training import describe_data, load_data, say
+from dropkit.runs.torchrun import refuse_torchrun
 from dropkit.studies.analysis import shown_policy
 from dropkit.studies.arms import arm_config
 from dropkit.studies.estimate import parse_budget
-from dropkit.studies.executor import LocalProcesses
+from dropkit.studies.executor import choose_executor
+from dropkit.studies.pictures import study_pictures
 from dropkit.studies.plan import Plan
 from dropkit.studies.question import FEWEST_SEEDS, Question, require_folds
 from dropkit.studies.study import Study
 from dropkit.studies.sweep import Sweep
-
-FEWEST_TEST_PICTURES = 2
 
 
 def compare(
@@ -36,6 +34,9 @@ def compare(
     sweep: str | None = None,
     out: str | Path | None = None,
     workers: int | None = None,
+    ray: str | None = None,
+    cpus_per_trial: float | None = None,
+    gpus_per_trial: float | None = None,
     budget: str | None = None,
     progress: bool = True,
 ) -> Study:
@@ -58,7 +59,11 @@ def compare(
         sweep: a policy with a range of rates START:STOP:STEP, such as "fc=0:0.8:0.1"; `configs` is then one training,
             whose dropout does not count, or what `CompareConfig.configs` makes of the sweep.
         out: the study's folder; a name made from the options when not given.
-        workers: trainings at a time; one for each core when not given.
+        workers: trainings at a time; one for each core when not given, or as many as the cluster has room for.
+        ray: address of a running Ray cluster, on whose nodes the trainings compute: "auto", "HOST:PORT" or
+            "ray://HOST:PORT" (`dropkit.studies.cluster.RayCluster`).
+        cpus_per_trial: with `ray`, CPUs of each training, and its threads (default 1).
+        gpus_per_trial: with `ray`, GPUs of each training, or a share such as 0.25 (default 0).
         budget: a time such as "20m" instead of `seeds`: as many seeds as fit into it, at least 3.
         progress: show progress on standard error.
 
@@ -75,22 +80,46 @@ def compare(
         >>> study.recommendation["policy"]
         'none'
     """
+    refuse_torchrun("compare")
     asked = None if sweep is None else Sweep.parse(sweep)
     configs = list(configs) if asked is None else _swept(asked, list(configs))
-    _require_seeds(seeds, budget, folds)
-    require_number("workers", workers, whole=True, low=1)
+    require_seeds(seeds, budget, folds)
+    executor = choose_executor(workers, configs[0].threads, ray, cpus_per_trial, gpus_per_trial)
     question = Question(configs, metric, first_seed, folds, asked)
-    plan = Plan(question, question.folder(out), LocalProcesses(workers, configs[0].threads))
+    plan = Plan(question, question.folder(out), executor)
     plan.refuse_other_study()
-    with _data(plan, progress) as data:
+    first = question.rounds(1)[0].training(question.configs[0])
+    with study_pictures(first, plan.folder, executor, begun=lambda: plan.begun, progress=progress) as data:
         plan.refuse_other_pictures(data[0])
-        plan.settle_seeds(seeds, budget, data, progress=progress)
-        trained = plan.train(data[0], progress=progress)
-        groups = plan.groups()
-        record = plan.record(groups, trained=trained)
-        seen = details(groups, data[0], policy=shown_policy(record), against=question.names[0])
-    write_json(plan.folder / "study.json", record)
+        return answer(plan, data, seeds=seeds, budget=budget, progress=progress)
+
+
+def answer(
+    plan: Plan,
+    data: tuple[Pictures, Split],
+    *,
+    seeds: int | None,
+    budget: str | None = None,
+    progress: bool = True,
+    about: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> Study:
+    """Make the trainings of a plan that are missing, and write what they say: record and page.
+
+    Args:
+        plan: the trainings; that its folder holds no other study has been seen to.
+        data: the pictures and the first round's split.
+        seeds: as `compare`.
+        budget: as `compare`.
+        progress: show progress on standard error.
+        about: from the record to the one that is kept, where more is known of the study.
+    """
+    plan.settle_seeds(seeds, budget, data, progress=progress)
+    trained = plan.train(data[0], progress=progress)
+    groups = plan.groups()
+    record = about(plan.record(groups, trained=trained))
+    seen = details(groups, data[0], policy=shown_policy(record), against=plan.question.names[0])
     write_json(plan.folder / "details.json", seen)
+    write_json(plan.folder / "study.json", record)
     write_page({**record, "details": seen}, plan.folder / "report.html")
     return Study(plan.folder, record)
 
@@ -104,35 +133,12 @@ def _swept(sweep: Sweep, configs: list[TrainConfig]) -> list[TrainConfig]:
     return configs
 
 
-@contextmanager
-def _data(plan: Plan, progress: bool) -> Iterator[tuple[Pictures, Split]]:
-    """Yield the pictures and the first round's split; what streaming put on disk is removed when all is done."""
-    first = plan.question.rounds(1)[0].training(plan.question.configs[0])
-    data = load_data(_shared(first, plan), spool=plan.folder, copies=plan.executor.copies, progress=progress)
-    try:
-        if progress:
-            say(describe_data(*data))
-        if len(data[1].test) < FEWEST_TEST_PICTURES:
-            raise DropkitError(
-                f"a comparison needs at least {FEWEST_TEST_PICTURES} test pictures, not {len(data[1].test)}"
-            )
-        yield data
-    except BaseException:
-        if not plan.begun:
-            data[0].remove_spool()
-        raise  # else the pictures stay: the same command goes on with them
-    data[0].remove_spool()
+def require_seeds(seeds: int | None, budget: str | None = None, folds: int | None = None) -> None:
+    """Refuse numbers of seeds that cannot be, or tell nothing.
 
-
-def _shared(config: TrainConfig, plan: Plan) -> TrainConfig:
-    """Return how the study reads its pictures: files are decoded once, onto disk, where several processes train."""
-    files = config.data != "digits" and not config.data.lower().endswith(".npz")
-    if files and config.stream == "auto" and plan.executor.workers > 1:
-        return dataclasses.replace(config, stream="yes")
-    return config
-
-
-def _require_seeds(seeds: int | None, budget: str | None, folds: int | None) -> None:
+    Raises:
+        DropkitError: naming the number.
+    """
     require_folds(folds)
     if seeds is not None and budget is not None:
         raise DropkitError("give either seeds or a budget of time, not both")

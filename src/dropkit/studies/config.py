@@ -1,7 +1,7 @@
-"""What a comparison is told."""
+"""What a comparison and a search are told."""
 
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import arg
 
@@ -37,13 +37,31 @@ class Comparison:
     budget: Annotated[str | None, arg(metavar="TIME", help_behavior_hint="")] = None
     """Take as many seeds as fit into a time such as 20m (never fewer than 3), instead of --seeds."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """Where the trainings of a study compute: in processes of this machine, or on the nodes of a Ray cluster."""
+
     workers: MaybeCount = None
-    """Trainings at a time (default: one for each core; one in all where there is a GPU)."""
+    """Trainings at a time (default: one for each core, one in all where there is a GPU; as many as a cluster holds)."""
+
+    ray: Annotated[str | None, arg(metavar="ADDRESS", help_behavior_hint="")] = None
+    """Train on a running Ray cluster: auto, HOST:PORT or ray://HOST:PORT (extra ray)."""
+
+    cpus_per_trial: Annotated[float | None, arg(metavar="N", help_behavior_hint="")] = None
+    """With --ray: CPUs of each training, and its threads (default: 1)."""
+
+    gpus_per_trial: Annotated[float | None, arg(metavar="N", help_behavior_hint="")] = None
+    """With --ray: GPUs of each training, or a share such as 0.25 (default: 0, which trains on the CPU)."""
+
+    def execution(self) -> dict[str, Any]:
+        """Return these fields alone, as `dropkit.compare` takes them."""
+        return {field.name: getattr(self, field.name) for field in fields(Execution)}
 
 
 # The last base's fields come first, as in TrainConfig.
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig(TrainOptions, Comparison):
+class CompareConfig(TrainOptions, Execution, Comparison):
     """Which policies to compare, and how each is trained.
 
     Raises:
@@ -73,3 +91,80 @@ class CompareConfig(TrainOptions, Comparison):
     def _default_policies(self) -> tuple[str, ...]:
         alone = self.pretrained or self.model in NO_CONVOLUTIONS  # there is nothing but a head, or no convolution
         return tuple(text for text in DEFAULT_POLICIES if not alone or "conv" not in text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What is searched, for how long, and how it is confirmed."""
+
+    trials: MaybeCount = None
+    """Policies to try on the validation pictures, no dropout and fc=0.5 among them (default: 30)."""
+
+    budget: Annotated[str | None, arg(metavar="TIME", help_behavior_hint="")] = None
+    """As many trials as fit into a time such as 20m, with the confirmation's trainings, instead of --trials."""
+
+    sites: Annotated[str | None, arg(metavar="SITE,SITE", help_behavior_hint="")] = None
+    """Where to drop, as a policy names sites (default: conv,fc; head in place of fc where there is only that)."""
+
+    kinds: Annotated[str | None, arg(metavar="KIND,KIND", help_behavior_hint="")] = None
+    """What may be dropped, as far as it can act at a site (default: unit,channel,dropblock)."""
+
+    weight_decays: Annotated[str | None, arg(metavar="X,X", help_behavior_hint="")] = None
+    """Weight decays to choose from beside --weight-decay (default: 0,1e-5,1e-4,1e-3)."""
+
+    seeds: MaybeCount = None
+    """Fresh seeds with which the best policy is held against none and fc=0.5 (default: 5; at least 3)."""
+
+    first_seed: Count = 0
+    """Seed of the search; the seeds after it confirm."""
+
+    metric: Annotated[str, arg(metavar="{error,nll,balanced-error}")] = "error"
+    """What the verdict is about, declared beforehand: wrong pictures, test loss, or wrong pictures a class."""
+
+    storage: Annotated[str | None, arg(metavar="URL", help_behavior_hint="")] = None
+    """Where optuna keeps the trials, such as postgresql://USER@HOST/DATABASE (default: a file in the folder)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig(TrainOptions, Execution, Tuning):
+    """What to search, and how each trial is trained.
+
+    Raises:
+        DropkitError: if a field is out of range; the message names it, its value and what is allowed.
+
+    Example:
+        >>> TuneConfig(data="digits", kinds="unit, channel", weight_decays="0,1e-4").choices()
+        {'sites': None, 'kinds': ('unit', 'channel'), 'weight_decays': (0.0, 0.0001)}
+    """
+
+    def config(self) -> TrainConfig:
+        """Return the training that every trial varies."""
+        options = {field.name: getattr(self, field.name) for field in fields(TrainOptions) if field.name != "out"}
+        return TrainConfig(**options, dropout="none", seed=self.first_seed)
+
+    def choices(self) -> dict[str, Any]:
+        """Return sites, kinds and weight decays, as `dropkit.tune` takes them."""
+        decays = _parts(self.weight_decays, "weight_decays")
+        return {
+            "sites": _parts(self.sites, "sites"),
+            "kinds": _parts(self.kinds, "kinds"),
+            "weight_decays": None if decays is None else tuple(_decay(text) for text in decays),
+        }
+
+
+def _parts(text: str | None, name: str) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(parts):
+        raise DropkitError(f"{name} must be names separated by commas, but got {text!r}")
+    return parts
+
+
+def _decay(text: str) -> float:
+    try:
+        decay = float(text)
+    except ValueError:
+        raise DropkitError(f"weight_decays must be numbers separated by commas, but got {text!r}") from None
+    require_number("weight_decays", decay, low=0.0)
+    return decay

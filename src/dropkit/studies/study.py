@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dropkit.report.numbers import duration, plural
 from dropkit.studies.rounds import describe_rounds
 
 UNEQUAL = 1.5  # times as many test pictures in the largest class as in the smallest: the balanced error is shown
@@ -75,8 +76,30 @@ class Study:
             console.print(Text(self.record["sweep"]["sentence"]))
         if "look" in self.record:  # the first version's records say nothing of a first look
             console.print(Text(self.record["look"]))
+        search = self.record.get("search")
+        if search:
+            for line in _search_lines(search):
+                console.print(Text(line))
         console.print(Text(self.recommendation["sentence"]))
         console.print(Text(f"Next: {self.recommendation['command']}"), soft_wrap=True)
+        if search:
+            console.print(Text(f"In Python:\n{search['python']}"), soft_wrap=True)
+
+
+def _search_lines(search: dict[str, Any]) -> list[str]:
+    """Say what a search found, what it took, and which of its choices mattered."""
+    spent, whole, saved = search["spent"], search["whole"], search["saved"]
+    cost = (
+        f"{plural(spent['epochs'], 'epoch')} in {duration(spent['seconds'])}, where "
+        f"{plural(len(search['trials']), 'whole training')} would have taken {plural(whole['epochs'], 'epoch')} in "
+        f"{duration(whole['seconds'])}: {f'{saved:.0%} saved' if saved > 0 else 'nothing saved'}."
+    )
+    shares = [
+        f"{row['name']} {row['share']:.0%} ({100 * row['low']:.0f} to {row['high']:.0%})"
+        for row in search["importance"]
+    ]
+    mattered = f"What makes the validation loss vary, with 95% intervals: {', '.join(shares)}."
+    return [search["sentence"], cost, *([mattered] if shares else [])]
 
 
 def describe_looks(looks: Sequence[int], pictures: int, unit: str = "seed", *, judged: bool = True) -> str:

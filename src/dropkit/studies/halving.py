@@ -1,0 +1,104 @@
+"""Successive halving: which trials of a search train on, and until when. Nothing here trains or draws.
+
+Trials go in generations. All of a generation train to the first rung, the best third of them to the second, the best
+third of those to the end: Jamieson and Talwalkar, AISTATS 2016, with eta = 3 as in Li et al., JMLR 18 (2018), section
+3.6. A generation is drawn when the one before it has ended, and a rung waits for all of its trials: so the search is
+the same however many trainings run at a time, wherever they run, and however often it was stopped.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from dropkit.errors import DropkitError
+
+ETA = 3
+GENERATION = ETA**2  # what leaves one trial for the end
+
+
+def rungs(epochs: int) -> tuple[int, ...]:
+    """Return the epochs after which a generation is thinned out: a ninth and a third of all.
+
+    Args:
+        epochs: of a whole training.
+
+    Example:
+        >>> rungs(40), rungs(3), rungs(1)
+        ((5, 14), (1,), ())
+    """
+    wanted = (math.ceil(epochs / ETA**2), math.ceil(epochs / ETA))
+    return tuple(sorted({epoch for epoch in wanted if epoch < epochs}))
+
+
+def generations(count: int) -> list[range]:
+    """Return the positions of the trials of each generation.
+
+    Example:
+        >>> generations(28)
+        [range(0, 10), range(10, 19), range(19, 28)]
+    """
+    parts = max(1, round(count / GENERATION))
+    sizes = [count // parts + (part < count % parts) for part in range(parts)]
+    starts = [sum(sizes[:part]) for part in range(parts)]
+    return [range(start, start + size) for start, size in zip(starts, sizes, strict=True) if size]
+
+
+def heading(losses: Sequence[float]) -> float:
+    """Return where a validation loss is heading: its mean over the last quarter of the epochs, and the change from the
+    quarter before once more.
+
+    Early in a training the loss itself ranks rates by how fast they learn. What is dropped slows learning at first and
+    stops overfitting later: a loss that still falls is worth more than one of the same size that has stopped.
+    `benchmarks/halving.py` measures what that is worth.
+
+    Args:
+        losses: validation loss of every epoch so far, in nats.
+
+    Raises:
+        DropkitError: if there are none.
+
+    Example:
+        >>> round(heading([1.0, 0.8, 0.6, 0.5]), 2), round(heading([0.5, 0.5, 0.6, 0.7]), 2)
+        (0.2, 0.8)
+    """
+    if not losses:
+        raise DropkitError("a training without epochs is heading nowhere")
+    width = max(2, len(losses) // 4)
+    late, early = losses[-width:], losses[-2 * width : -width]
+    last = math.fsum(late) / len(late)
+    return last if not early else 2 * last - math.fsum(early) / len(early)
+
+
+def best_third(scores: Mapping[int, float]) -> list[int]:
+    """Return the keys with the lowest scores, a third of them and at least one, in the order of the keys.
+
+    Trials whose loss stopped being a number have no place among them. Of equal ones the earlier is kept.
+
+    Example:
+        >>> best_third({7: 0.4, 8: 0.3, 9: math.inf, 10: 0.5})
+        [8]
+    """
+    finite = {key: score for key, score in scores.items() if math.isfinite(score)}
+    keep = max(1, round(len(scores) / ETA))
+    return sorted(sorted(finite, key=lambda key: (finite[key], key))[:keep])
+
+
+def planned_epochs(count: int, epochs: int, seeds: int = 1) -> int:
+    """Return how many epochs the trials of a search train in all, if none ends or diverges before its time.
+
+    Args:
+        count: of the trials.
+        epochs: of a whole training.
+        seeds: with which those are trained that come to the end.
+
+    Example:
+        >>> planned_epochs(28, 40), 28 * 40
+        (299, 1120)
+    """
+    total = 0
+    for generation in generations(count):
+        alive, done = len(generation), 0
+        for rung in rungs(epochs):
+            total += alive * (rung - done)
+            alive, done = max(1, round(alive / ETA)), rung
+        total += alive * (seeds * epochs - done)
+    return total

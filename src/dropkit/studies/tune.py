@@ -1,0 +1,206 @@
+"""Search the dropout that a network needs: on validation loss, in a fraction of the time, and confirmed afterwards."""
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import torch
+
+from dropkit.data.pictures import Pictures
+from dropkit.data.split import Split
+from dropkit.errors import DropkitError, unknown
+from dropkit.models.site_search import sites as find_sites
+from dropkit.models.sites import HasSites
+from dropkit.runs.config import TrainConfig, require_number
+from dropkit.runs.display import duration
+from dropkit.runs.fitting import Fit, build_model
+from dropkit.runs.metrics import METRICS
+from dropkit.runs.torchrun import refuse_torchrun
+from dropkit.runs.training import keep_features, say
+from dropkit.studies.compare import answer, require_seeds
+from dropkit.studies.estimate import Estimate, estimate, parse_budget
+from dropkit.studies.executor import FEATURES, choose_executor
+from dropkit.studies.halving import planned_epochs
+from dropkit.studies.pictures import study_pictures
+from dropkit.studies.plan import DEFAULT_SEEDS, Plan
+from dropkit.studies.question import Question
+from dropkit.studies.search import SEEDS, Finalist, Search, policy_name
+from dropkit.studies.search_folder import SearchFolder, listed
+from dropkit.studies.search_record import SearchRecord
+from dropkit.studies.space import Space, make_space
+from dropkit.studies.storage import Storage, default_storage, shown_url
+from dropkit.studies.study import Study
+
+FEWEST_TRIALS = 5  # two that are always made, and a generation that can be thinned out once
+MOST_TRIALS = 300  # that a budget of time may buy
+
+
+def tune(
+    config: TrainConfig,
+    *,
+    trials: int | None = None,
+    budget: str | None = None,
+    sites: Sequence[str] | None = None,
+    kinds: Sequence[str] | None = None,
+    weight_decays: Sequence[float] | None = None,
+    seeds: int | None = None,
+    metric: str = "error",
+    storage: str | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    cpus_per_trial: float | None = None,
+    gpus_per_trial: float | None = None,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Study:
+    """Search the rate of each role, the kind of dropout and the weight decay; then confirm what was found.
+
+    The search reads validation losses alone. Successive halving stops most trials early (`dropkit.studies.halving`),
+    optuna's TPE chooses the next ones, and no dropout and the tutorial's policy (fc=0.5) are always among them. The
+    best policy is then trained anew, with fresh seeds, beside those two, and held against no dropout on the test
+    pictures as `compare` does: what the search owes to luck is gone. All of it goes on when it is called again after a
+    stop, and its result does not depend on how often that was, nor on how many trainings ran at a time.
+
+    Args:
+        config: how to train; its dropout does not count. Its seed is the search's; fresh ones confirm.
+        trials: policies to try (default 30).
+        budget: a time such as "20m" for search and confirmation together, instead of `trials`.
+        sites: where to drop, as a policy names sites (default: conv, and fc or head).
+        kinds: what may be dropped (default: unit, channel, dropblock), as far as it can act at a site.
+        weight_decays: to choose from (default: 0, 1e-5, 1e-4, 1e-3); config's own is always one.
+        seeds: trainings of each policy in the confirmation (default 5).
+        metric: of the confirmation: "error", "nll" or "balanced-error".
+        storage: URL of optuna's storage (default: trials.db in the study's folder).
+        workers: as `compare`.
+        ray: as `compare`.
+        cpus_per_trial: as `compare`.
+        gpus_per_trial: as `compare`.
+        out: the study's folder; a name made from the options when not given.
+        progress: show progress on standard error.
+
+    Returns:
+        The study, as `compare` returns it; `record["search"]` has the trials, the response to each rate, the importance
+        of each choice, and what was spent and saved.
+
+    Raises:
+        DropkitError: if an option is out of range, the data, the storage or the cluster cannot be used, the folder
+            holds another study, or every trial diverged.
+
+    Example:
+        >>> import tempfile
+        >>> config = TrainConfig(data="digits", model="mlp", epochs=2)
+        >>> study = tune(config, trials=8, seeds=3, workers=1, out=tempfile.mkdtemp(), progress=False)
+        >>> len(study.record["search"]["trials"])
+        8
+    """
+    refuse_torchrun("tune")
+    require_number("trials", trials, whole=True, low=FEWEST_TRIALS)
+    require_seeds(seeds)
+    if metric not in METRICS:
+        raise unknown("metric", str(metric), METRICS)
+    if trials is not None and budget is not None:
+        raise DropkitError("give either trials or a budget of time, not both")
+    seconds = None if budget is None else parse_budget(budget)
+    executor = choose_executor(workers, config.threads, ray, cpus_per_trial, gpus_per_trial)
+    base = dataclasses.replace(config, dropout="none", out=None)
+    asked = {"sites": listed(sites), "kinds": listed(kinds), "weight_decays": listed(weight_decays)}
+    folder = SearchFolder(base, {**asked, "metric": metric}, out)
+    folder.refuse_other()
+    with study_pictures(base, folder.path, executor, begun=lambda: folder.begun, progress=progress) as data:
+        folder.refuse_other_pictures(data[0])
+        space = make_space(
+            _roles(base, data[0]), sites=sites, kinds=kinds, decays=weight_decays, decay=base.weight_decay
+        )
+        cost = _cost(base, space, data, folder.path, executor.threads, progress=progress)
+        count = seeds or DEFAULT_SEEDS
+        if seconds is not None and not folder.begun:  # a search that goes on keeps what its budget once bought
+            trials = trials_within((seconds - executor.start_seconds) * executor.workers, cost, count)
+        trials = folder.settle(trials, data[0])
+        url = storage or default_storage(folder.path)
+        identity = folder.fingerprint(space, data[0])
+        with closing(Storage(url, folder.path.resolve().name, identity, base.seed)) as kept:
+            if progress:
+                say(_forecast(trials, cost, executor.workers, count))
+                say(f"watch it: optuna-dashboard {shlex.quote(shown_url(url))}")
+            search = Search(
+                base,
+                space,
+                count=trials,
+                epochs=cost.epochs,
+                folder=folder.path,
+                executor=executor,
+                storage=kept,
+                progress=progress,
+            )
+            finalists = search.run(data[0])
+        arms = _arms(search, finalists)
+        question = Question(arms, metric, base.seed + SEEDS)
+        plan = Plan(question, folder.path, executor)
+        if plan.begun:
+            plan.refuse_other_study()
+        plan.refuse_other_pictures(data[0])
+        about = SearchRecord(
+            search, finalists, arms, data[0].shape, shown_url(url), folder.command(trials, storage, seeds)
+        )
+        return answer(plan, data, seeds=seeds, progress=progress, about=about)
+
+
+def _roles(base: TrainConfig, pictures: Pictures) -> set[str]:
+    """Return the roles of the network's sites."""
+    if base.pretrained:
+        return {"head"}
+    model = build_model(dataclasses.replace(base, finetune=False), pictures.shape, pictures.classes)
+    found = model.dropout_sites() if isinstance(model, HasSites) else find_sites(model, torch.zeros(2, *pictures.shape))
+    return {site.role for site in found}
+
+
+def _cost(
+    base: TrainConfig, space: Space, data: tuple[Pictures, Split], folder: Path, threads: int, *, progress: bool
+) -> Estimate:
+    """Return what a training costs; what cannot be built is said before anything is written."""
+    features = keep_features(base, data, folder / FEATURES, progress=progress) if base.pretrained else None
+    for params in space.samples():
+        Fit(space.config(base, params), *data, features)
+    return estimate(dataclasses.replace(base, dropout=space.tutorial), data, threads, features)
+
+
+def trials_within(seconds: float, cost: Estimate, seeds: int) -> int:
+    """Return how many trials a time is enough for, with the confirmation's trainings.
+
+    Args:
+        seconds: of all workers together.
+        cost: of one training.
+        seeds: of each of the three policies that are compared in the end.
+    """
+    left = seconds * cost.epochs / cost.seconds - 3 * seeds * cost.epochs
+    within = [count for count in range(FEWEST_TRIALS, MOST_TRIALS + 1) if search_epochs(count, cost.epochs) <= left]
+    return max(within, default=FEWEST_TRIALS)
+
+
+def search_epochs(trials: int, epochs: int) -> int:
+    """Return about how many epochs a search trains.
+
+    >>> search_epochs(30, 40), 30 * 40
+    (499, 1200)
+    """
+    return 2 * epochs + planned_epochs(trials - 2, epochs, SEEDS)
+
+
+def _forecast(trials: int, cost: Estimate, workers: int, seeds: int) -> str:
+    epochs = search_epochs(trials, cost.epochs)
+    seconds = [each * cost.seconds / cost.epochs / workers for each in (epochs, 3 * seeds * cost.epochs)]
+    return (
+        f"search: {trials} trials, about {epochs:,} epochs in {duration(seconds[0])}; then at most 3 policies with "
+        f"{seeds} fresh seeds each, about {duration(seconds[1])} ({workers} at a time)"
+    )
+
+
+def _arms(search: Search, finalists: Sequence[Finalist]) -> list[TrainConfig]:
+    """Return the trainings to compare: no dropout, the tutorial's policy, and what was found, if it is neither."""
+    base = search.base
+    arms = [base, dataclasses.replace(base, dropout=search.space.tutorial)]
+    arms.append(dataclasses.replace(finalists[0].trial.config, seed=base.seed, out=None))
+    seen: dict[str, TrainConfig] = {policy_name(base, arm): arm for arm in arms}
+    return list(seen.values())

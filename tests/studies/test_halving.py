@@ -1,0 +1,77 @@
+"""Successive halving: who goes on, and until when."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dropkit.errors import DropkitError
+from dropkit.studies.halving import best_third, generations, heading, planned_epochs, rungs
+
+
+@given(st.integers(1, 500))
+def test_rungs_are_a_ninth_and_a_third_and_before_the_end(epochs):
+    found = rungs(epochs)
+    assert list(found) == sorted(set(found))
+    assert all(1 <= rung < epochs for rung in found)
+    if epochs >= 9:
+        assert found == (math.ceil(epochs / 9), math.ceil(epochs / 3))
+
+
+@given(st.integers(1, 300))
+def test_generations_share_out_every_trial_evenly(count):
+    parts = generations(count)
+    assert [place for part in parts for place in part] == list(range(count))
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+    if count >= 9:
+        assert 7 <= min(sizes) <= max(sizes) <= 13
+
+
+@given(st.lists(st.one_of(st.floats(0, 10), st.just(math.inf)), min_size=1, max_size=20))
+def test_a_third_goes_on_and_it_is_the_best(scores):
+    kept = best_third(dict(enumerate(scores)))
+    finite = [score for score in scores if math.isfinite(score)]
+    assert len(kept) == min(len(finite), max(1, round(len(scores) / 3)))
+    assert sorted(scores[key] for key in kept) == sorted(finite)[: len(kept)]
+    assert kept == sorted(kept)
+
+
+def test_of_equal_ones_the_earlier_goes_on():
+    assert best_third({5: 0.5, 3: 0.5, 9: 0.5}) == [3]
+
+
+@pytest.mark.parametrize("losses", [[1.0], [1.0, 0.5], [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]])
+def test_a_straight_line_heads_for_where_it_goes(losses):
+    width = max(2, len(losses) // 4)
+    late = losses[-width:]
+    last = sum(late) / len(late)
+    if len(losses) > width:
+        early = losses[-2 * width : -width]
+        last += last - sum(early) / len(early)
+    assert heading(losses) == pytest.approx(last)
+
+
+def test_what_falls_is_better_than_what_rises_from_the_same_place():
+    falling, rising = [0.8, 0.7, 0.6, 0.5], [0.2, 0.3, 0.4, 0.5]
+    assert heading(falling) < heading(rising)
+    assert min(falling) > min(rising)  # by the lowest loss it would be the other way round
+
+
+def test_nothing_heads_nowhere():
+    with pytest.raises(DropkitError, match="without epochs"):
+        heading([])
+
+
+@pytest.mark.parametrize(("count", "epochs", "seeds"), [(28, 40, 1), (28, 40, 2), (10, 7, 2), (5, 1, 1), (100, 200, 3)])
+def test_planned_epochs_are_those_of_the_rule_played_through(count, epochs, seeds):
+    chance, total = random.Random(0), 0
+    for part in generations(count):
+        alive, done = list(part), 0
+        for rung in rungs(epochs):
+            total += len(alive) * (rung - done)
+            alive, done = best_third({key: chance.random() for key in alive}), rung
+        total += len(alive) * (epochs - done) + len(alive) * (seeds - 1) * epochs
+    assert planned_epochs(count, epochs, seeds) == total
