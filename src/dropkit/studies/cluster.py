@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,12 +21,15 @@ from dropkit.files import make_folder, write_atomic
 from dropkit.runs.config import TrainConfig, require_number, safe_name
 from dropkit.runs.record import RunFolder
 from dropkit.runs.training import keep_features, say, split_data
-from dropkit.studies.cluster_address import connect
+from dropkit.studies.cluster_address import connect, is_there
 from dropkit.studies.cluster_node import Files, epochs_done, read_files, train_slice, versions
 from dropkit.studies.executor import FEATURES, PICTURE_FIELDS, PROCESS_START_SECONDS
 
 SLICE_SECONDS = 60.0
-WAIT_SECONDS = 60.0  # between two looks at whether the cluster still has a node that can train
+LOOK_SECONDS = 5.0  # between two looks at whether the cluster is there, and has a node that can train
+NODE_SECONDS = 60.0  # without a node after which that is said
+# Without an answer of its head after which a cluster is gone; Ray itself ends the process after a minute.
+HEAD_SECONDS = 30.0
 CANCEL_SECONDS = 3.0
 # A slice that takes its node or process down so often does it itself; nodes that come and go do not.
 RETRIES = 10
@@ -64,6 +68,7 @@ this machine), HOST:PORT and ray://HOST:PORT, as `ray start --head` prints them
         self.gpus = gpus
         self._ray = connect(address)
         self._asked = workers
+        self._gone = False
         self._require_room()
         self.workers = workers if workers is not None else self._room()
         self.threads = max(1, int(cpus))
@@ -122,6 +127,8 @@ this machine), HOST:PORT and ray://HOST:PORT, as `ray start --head` prints them
             self._cancel(list(flying))  # also on Ctrl-C and on a mistake in one training: nobody waits for the others
 
     def _cancel(self, flying: list[Any]) -> None:
+        if self._gone:
+            return
         with contextlib.suppress(Exception):  # the cluster itself may be gone
             for reference in flying:
                 self._ray.cancel(reference)
@@ -146,15 +153,31 @@ this machine), HOST:PORT and ray://HOST:PORT, as `ray start --head` prints them
         }
 
     def _next(self, flying: list[Any]) -> list[Any]:
-        """Wait for slices; return those that came back. Say so where no node is left to train on."""
+        """Wait for slices; return those that came back. Say so where no node is left to train on.
+
+        Raises:
+            DropkitError: if the head of the cluster does not answer any more.
+        """
+        began = answered = time.monotonic()
         told = False
         while True:
             # Ray tells of nodes that die on standard output, which is for results.
             with contextlib.redirect_stdout(sys.stderr):
-                ready, _ = self._ray.wait(flying, num_returns=1, timeout=WAIT_SECONDS)
+                ready, _ = self._ray.wait(flying, num_returns=1, timeout=LOOK_SECONDS)
             if ready:
                 return list(ready)
-            if not told and self._room() == 0:
+            now = time.monotonic()
+            if is_there(self.address):
+                answered = now
+            elif now - answered >= HEAD_SECONDS:
+                self._gone = True
+                raise DropkitError(
+                    f"the Ray cluster at {self.address!r} has not answered for {HEAD_SECONDS:g} s: see that its head "
+                    f"runs, or give another cluster. What has come back is kept, and the same command goes on"
+                )
+            elif now - answered >= LOOK_SECONDS:
+                continue  # who does not answer cannot say what nodes there are
+            if not told and now - began >= NODE_SECONDS and self._room() == 0:
                 say(f"no node of the Ray cluster has {self._request()} now: waiting for one (Ctrl-C leaves)")
                 told = True
 
@@ -174,7 +197,9 @@ this machine), HOST:PORT and ray://HOST:PORT, as `ray start --head` prints them
 
     def _at_once(self) -> int:
         """Return how many slices may be on the way: nodes may have come or gone."""
-        return self._asked if self._asked is not None else max(1, self._room())
+        if self._asked is not None:
+            return self._asked
+        return max(1, self._room()) if is_there(self.address) else 1  # a head that is gone would not say
 
     def _nodes(self) -> list[dict[str, float]]:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]

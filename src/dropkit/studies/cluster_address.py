@@ -52,6 +52,19 @@ def connect(address: str) -> Any:
     return ray
 
 
+def is_there(address: str) -> bool:
+    """Return whether the head of the cluster to which this process is connected answers.
+
+    Args:
+        address: as it was given to `connect`.
+    """
+    try:
+        _require_answer(_opened[0] if _opened else _resolved(address), address)
+    except DropkitError:
+        return False
+    return True
+
+
 def _resolved(address: str) -> str:
     """Return where the cluster is, as HOST:PORT or ray://HOST:PORT.
 
