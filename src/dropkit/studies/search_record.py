@@ -57,7 +57,7 @@ class SearchRecord:
             "train": train_command(dataclasses.replace(used, seed=0, out=None, threads=None)),
             "python": _python(used, self.shape),
         }
-        return {**record, "command": self.command, "search": told}
+        return {**record, "question": "tune", "command": self.command, "search": told}
 
     def _used(self, record: dict[str, Any]) -> TrainConfig:
         """Return the training to use: what the search found, unless the comparison says that it hurts."""
