@@ -30,12 +30,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dropkit.files import read_json
-from dropkit.studies.halving import best_third, generations, heading, planned_epochs, rungs
+from dropkit.studies.halving import best_third, generations, planned_epochs, rungs
 
 Array = NDArray[np.float64]
 Criterion = Callable[[Sequence[float]], float]
 
-CRITERIA: dict[str, Criterion] = {"heading": heading, "lowest so far": min, "last": lambda losses: losses[-1]}
+
+def heading(losses: Sequence[float]) -> float:
+    """Return the mean loss of the last quarter of the epochs, and the change from the quarter before once more."""
+    width = max(2, len(losses) // 4)
+    late, early = losses[-width:], losses[-2 * width : -width]
+    last = math.fsum(late) / len(late)
+    return last if not early else 2 * last - math.fsum(early) / len(early)
+
+
+CRITERIA: dict[str, Criterion] = {"last": lambda losses: losses[-1], "lowest so far": min, "heading": heading}
 CHOOSING = 2  # seeds: one for the search, one more for the generations' best
 
 
@@ -143,7 +152,7 @@ def every(grid: Grid, draw: Draw) -> tuple[int, int]:
 def choices(grid: Grid, draw: Draw) -> dict[str, tuple[int, int]]:
     """Return what each way of searching chooses, and the epochs that it takes."""
     found = {f"halving, {criterion}": halved(grid, draw, criterion) for criterion in CRITERIA}
-    affordable = max(1, found["halving, heading"][1] // grid.losses.shape[2])
+    affordable = max(1, found["halving, last"][1] // grid.losses.shape[2])
     found["all whole"] = whole(grid, draw, len(draw.policies))
     found["fewer whole"] = whole(grid, draw, affordable)
     found["whole grid, 2 seeds"] = every(grid, draw)
@@ -189,7 +198,7 @@ def report(grid: Grid, draws: Sequence[Draw]) -> None:
     def with_error(values: Array, sign: str = "") -> str:
         return f"{values.mean():{sign}.4f} ±{standard_error(values, draws, seeds):.4f}"
 
-    print("| search | epochs | regret, nats | less heading's | test loss, nats | less heading's | test error |")
+    print("| search | epochs | regret, nats | less last's | test loss, nats | less last's | test error |")
     print("|---" * 7 + "|")
     for name, values in results.items():
         cells = [f"{values[:, 0].mean():.0f}"]

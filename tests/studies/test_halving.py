@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dropkit.errors import DropkitError
-from dropkit.studies.halving import best_third, generations, heading, planned_epochs, rungs
+from dropkit.studies.halving import best_third, generations, planned_epochs, rungs
 
 
 @given(st.integers(1, 500))
@@ -41,28 +40,6 @@ def test_a_third_goes_on_and_it_is_the_best(scores):
 
 def test_of_equal_ones_the_earlier_goes_on():
     assert best_third({5: 0.5, 3: 0.5, 9: 0.5}) == [3]
-
-
-@pytest.mark.parametrize("losses", [[1.0], [1.0, 0.5], [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]])
-def test_a_straight_line_heads_for_where_it_goes(losses):
-    width = max(2, len(losses) // 4)
-    late = losses[-width:]
-    last = sum(late) / len(late)
-    if len(losses) > width:
-        early = losses[-2 * width : -width]
-        last += last - sum(early) / len(early)
-    assert heading(losses) == pytest.approx(last)
-
-
-def test_what_falls_is_better_than_what_rises_from_the_same_place():
-    falling, rising = [0.8, 0.7, 0.6, 0.5], [0.2, 0.3, 0.4, 0.5]
-    assert heading(falling) < heading(rising)
-    assert min(falling) > min(rising)  # by the lowest loss it would be the other way round
-
-
-def test_nothing_heads_nowhere():
-    with pytest.raises(DropkitError, match="without epochs"):
-        heading([])
 
 
 @pytest.mark.parametrize(("count", "epochs", "seeds"), [(28, 40, 1), (28, 40, 2), (10, 7, 2), (5, 1, 1), (100, 200, 3)])

@@ -80,6 +80,8 @@ def test_references_are_trained_to_the_end_and_a_third_of_the_others_goes_on(who
         assert ended == [1] * (len(ended) - 3) + [3, 3, 9]
         for rung in ("1", "3"):
             scores = {trial["number"]: trial["scores"][rung] for trial in generation if rung in trial["scores"]}
+            curves = {trial["number"]: trial["curve"] for trial in generation}
+            assert scores == {number: curves[number][int(rung) - 1] for number in scores}
             kept = {trial["number"] for trial in generation if trial["epochs"] > int(rung)}
             assert max(scores[number] for number in kept) <= min(
                 score for number, score in scores.items() if number not in kept

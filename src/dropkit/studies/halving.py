@@ -3,13 +3,12 @@
 Trials go in generations. All of a generation train to the first rung, the best third of them to the second, the best
 third of those to the end: Jamieson and Talwalkar, AISTATS 2016, with eta = 3 as in Li et al., JMLR 18 (2018), section
 3.6. A generation is drawn when the one before it has ended, and a rung waits for all of its trials: so the search is
-the same however many trainings run at a time, wherever they run, and however often it was stopped.
+the same however many trainings run at a time, wherever they run, and however often it was stopped. Trials are judged by
+the validation loss of the rung's epoch: `benchmarks/halving.py` holds other criteria, and no halving, beside it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-
-from dropkit.errors import DropkitError
+from collections.abc import Mapping
 
 ETA = 3
 GENERATION = ETA**2  # what leaves one trial for the end
@@ -40,32 +39,6 @@ def generations(count: int) -> list[range]:
     sizes = [count // parts + (part < count % parts) for part in range(parts)]
     starts = [sum(sizes[:part]) for part in range(parts)]
     return [range(start, start + size) for start, size in zip(starts, sizes, strict=True) if size]
-
-
-def heading(losses: Sequence[float]) -> float:
-    """Return where a validation loss is heading: its mean over the last quarter of the epochs, and the change from the
-    quarter before once more.
-
-    Early in a training the loss itself ranks rates by how fast they learn. What is dropped slows learning at first and
-    stops overfitting later: a loss that still falls is worth more than one of the same size that has stopped.
-    `benchmarks/halving.py` measures what that is worth.
-
-    Args:
-        losses: validation loss of every epoch so far, in nats.
-
-    Raises:
-        DropkitError: if there are none.
-
-    Example:
-        >>> round(heading([1.0, 0.8, 0.6, 0.5]), 2), round(heading([0.5, 0.5, 0.6, 0.7]), 2)
-        (0.2, 0.8)
-    """
-    if not losses:
-        raise DropkitError("a training without epochs is heading nowhere")
-    width = max(2, len(losses) // 4)
-    late, early = losses[-width:], losses[-2 * width : -width]
-    last = math.fsum(late) / len(late)
-    return last if not early else 2 * last - math.fsum(early) / len(early)
 
 
 def best_third(scores: Mapping[int, float]) -> list[int]:

@@ -16,7 +16,7 @@ from dropkit.runs.training import say
 from dropkit.studies.arms import arm_names
 from dropkit.studies.display import watch
 from dropkit.studies.executor import Executor
-from dropkit.studies.halving import best_third, generations, heading, rungs
+from dropkit.studies.halving import best_third, generations, rungs
 from dropkit.studies.space import Space
 from dropkit.studies.storage import Storage
 
@@ -212,7 +212,7 @@ class Search:
                 # A search that is repeated finds more epochs than it asks for: what it decides is decided by these.
                 trial.rows = RunFolder(trial.folder).read_metrics()[:rung]
                 trial.status = "diverged" if _diverged(trial.folder) else "running"
-                trial.scores[rung] = _score(trial)
+                trial.scores[rung] = _score(trial, rung)
             kept = set(best_third({trial.number: trial.scores[rung] for trial in alive}))
             for trial in alive:
                 if trial.number not in kept:
@@ -287,11 +287,11 @@ def _is_there(folder: Path, until: int | None) -> bool:
     return run.checkpoint.is_file() and len(run.read_metrics()) >= until
 
 
-def _score(trial: Trial) -> float:
-    """Return what a trial is judged by at a rung: one that ended by itself by where it ended."""
+def _score(trial: Trial, rung: int) -> float:
+    """Return what a trial is judged by at a rung; one that ended before, by itself, by its best epoch."""
     if trial.status == "diverged" or not trial.rows:
         return math.inf
-    return heading([float(row["val_loss"]) for row in trial.rows])
+    return float(trial.rows[-1]["val_loss"]) if len(trial.rows) == rung else trial.loss
 
 
 def _diverged(folder: Path) -> bool:
