@@ -112,8 +112,8 @@ def test_onnx_says_what_the_run_said_and_knows_its_classes(runs, monkeypatch, ca
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 def test_pt2_says_what_the_run_said_and_knows_its_classes(runs, tmp_path, monkeypatch, capsys):
     run = runs()
-    done = export_run(run, to="pt2", out=tmp_path / "new" / "model.pt2")
-    assert done.file == tmp_path / "new" / "model.pt2"
+    done = export_run(run, to="pt2", out=tmp_path / "model.pt2")
+    assert done.file == tmp_path / "model.pt2"
     pictures, known = raw_pictures(run)
     network = as_torch_runs(done.file)
     for count in (1, 7):
@@ -229,12 +229,13 @@ def test_a_frozen_network_and_its_head_take_pictures_as_they_are(short, publishe
 
 @pytest.fixture
 def older(tmp_path):
-    """A file that a failed export is to leave alone."""
-    file = tmp_path / "older"
-    file.write_bytes(b"older")
-    yield file
-    assert file.read_bytes() == b"older"
-    assert list(tmp_path.iterdir()) == [file]
+    """Return where files of both forms are that a failed export is to leave alone: their name without its end."""
+    files = [tmp_path / f"older.{form}" for form in FORMS]
+    for file in files:
+        file.write_bytes(b"older")
+    yield tmp_path / "older"
+    assert all(file.read_bytes() == b"older" for file in files)
+    assert sorted(tmp_path.iterdir()) == sorted(files)
 
 
 def other_forward(change):
@@ -273,7 +274,7 @@ def other_forward(change):
 def test_a_file_that_differs_is_not_written(runs, older, monkeypatch, capfd, form, change, message):
     monkeypatch.setattr(PictureNetwork, "forward", other_forward(change))
     with pytest.raises(DropkitError, match=message):
-        export_run(runs(), to=form, out=older)
+        export_run(runs(), to=form, out=older.with_suffix(f".{form}"))
     assert capfd.readouterr() == ("", "")
 
 
@@ -282,13 +283,13 @@ def test_masks_in_eval_mode_are_refused_by_name(runs, older, monkeypatch):
 
     monkeypatch.setattr(PictureNetwork, "forward", other_forward(lambda y: dropkit.functional.dropout(y, 0.5)))
     with pytest.raises(DropkitError, match="draws random numbers in eval mode too .*dropkit.drop"):
-        export_run(runs(), out=older)
+        export_run(runs(), out=older.with_suffix(".onnx"))
 
 
 def test_an_operation_that_onnx_has_not_leads_to_the_other_form(runs, older, monkeypatch):
     monkeypatch.setattr(PictureNetwork, "forward", other_forward(lambda y: F.rrelu(y, 1.0, 1.0)))
     with pytest.raises(DropkitError, match=r"no form in ONNX \(No ONNX function .*rrelu.*--to pt2. Nothing was"):
-        export_run(runs(), out=older)
+        export_run(runs(), out=older.with_suffix(".onnx"))
 
 
 def test_random_operations_are_found_wherever_they_are_in_an_onnx_file():
@@ -308,14 +309,14 @@ def test_what_is_random_in_the_file_alone_is_found(runs, older, monkeypatch):
     opened = lambda content: Opened(plain.opened(content).network, ["Bernoulli"])
     monkeypatch.setitem(FORMS, "pt2", dataclasses.replace(plain, opened=opened))
     with pytest.raises(DropkitError, match=r"draws random numbers in eval mode too \(Bernoulli\)"):
-        export_run(runs(), to="pt2", out=older)
+        export_run(runs(), to="pt2", out=older.with_suffix(".pt2"))
 
 
 def test_a_file_that_cannot_be_read_back_is_not_kept(runs, older, monkeypatch):
     broken = dataclasses.replace(FORMS["onnx"], content=lambda program, metadata: b"none")
     monkeypatch.setitem(FORMS, "onnx", broken)
     with pytest.raises(DropkitError, match=r"the file cannot be read back \(.*\). Nothing was written"):
-        export_run(runs(), out=older)
+        export_run(runs(), out=older.with_suffix(".onnx"))
 
 
 def test_a_file_that_runs_on_some_batches_only_is_not_kept():
@@ -335,20 +336,20 @@ def test_a_network_whose_logits_are_not_finite_is_refused(runs, older, monkeypat
     nn.init.constant_(next(broken.parameters()), math.inf)
     monkeypatch.setattr(type(run), "model", lambda self: broken)
     with pytest.raises(DropkitError, match="own logits are not all finite: train it again"):
-        export_run(run, out=older)
+        export_run(run, out=older.with_suffix(".onnx"))
 
 
 def test_a_run_without_a_network_is_refused(runs, older):
     run = dataclasses.replace(runs(), summary={**runs().summary, "test": None})
     with pytest.raises(DropkitError, match="diverged before an epoch was finished: it has no network"):
-        export_run(run, out=older)
+        export_run(run, out=older.with_suffix(".onnx"))
 
 
 def test_a_missing_extra_is_named_before_any_work(runs, older, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setattr(export, "reread_test_pictures", None)
     with pytest.raises(DropkitError, match=r"--to onnx needs packages .*pip install 'dropkit\[export\]'"):
-        export_run(runs(), out=older)
+        export_run(runs(), out=older.with_suffix(".onnx"))
 
 
 @pytest.mark.parametrize(
@@ -357,8 +358,12 @@ def test_a_missing_extra_is_named_before_any_work(runs, older, monkeypatch):
         ("onx", "x", "unknown form 'onx': allowed are onnx, pt2. Did you mean 'onnx'?"),
         ("onnx", ".", "'.' is a folder: give a file with --out, such as 'model.onnx'"),
         ("onnx", "x.pt2", "'x.pt2' would hold the form onnx: add --to pt2, or give a name with .onnx"),
-        ("pt2", "a" * 300, "cannot write"),
-        ("pt2", "file/x.pt2", "cannot use the folder 'file'"),
+        ("pt2", "x.ONNX", "'x.ONNX' would hold the form pt2: add --to onnx, or give a name with .pt2"),
+        ("onnx", "x", "'x' would hold the form onnx: give a name with .onnx, such as model.onnx"),
+        ("pt2", "x.bin", "'x.bin' would hold the form pt2: give a name with .pt2, such as model.pt2"),
+        ("pt2", "a" * 300 + ".pt2", "cannot write"),
+        ("pt2", "file/x.pt2", "there is no folder 'file' for the network: make it, or give another name"),
+        ("onnx", "new/x.onnx", "there is no folder 'new' for the network: make it, or give another name"),
     ],
 )
 def test_a_place_that_cannot_be_written_to_is_a_message(runs, tmp_path, monkeypatch, to, out, message):
@@ -368,6 +373,24 @@ def test_a_place_that_cannot_be_written_to_is_a_message(runs, tmp_path, monkeypa
         export_run(runs(), to=to, out=out)
     assert message in str(raised.value)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_no_file_of_the_runs_own_is_replaced(runs):
+    run = runs()
+    before = {file: file.read_bytes() for file in run.folder.iterdir() if file.suffix.lower() not in (".onnx", ".pt2")}
+    assert {"config.json", "model.safetensors", "test.safetensors"} <= {file.name for file in before}
+    for file in before:
+        for form in FORMS:
+            with pytest.raises(DropkitError, match=f"would hold the form {form}: give a name with .{form}"):
+                export_run(run, to=form, out=file)
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_any_work(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr(export, "reread_test_pictures", None)
+    with pytest.raises(DropkitError, match="cannot write to the folder .*, where the network is to stand"):
+        export_run(runs(), to="pt2", out=tmp_path / "x.pt2")
 
 
 def test_weights_too_large_for_onnx_lead_to_the_other_form(monkeypatch):

@@ -206,6 +206,12 @@ def test_samples_are_none_or_enough_for_an_interval(run, samples):
         label_pictures(run, [], samples=samples)
 
 
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_single_pass_has_no_seed(run, seed):
+    with pytest.raises(DropkitError, match="the seed is that of thinned networks' masks: give --samples too"):
+        label_pictures(run, [Path("nowhere.png")], seed=seed)
+
+
 def test_the_seed_is_that_of_the_masks_and_is_told(run, files):
     paths = find_pictures([str(files)])
     one, other, again = (list(label_pictures(run, paths, samples=5, seed=seed, device="cpu")) for seed in (3, 4, 3))

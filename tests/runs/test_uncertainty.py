@@ -160,7 +160,7 @@ def flat(tmp_path):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_other_data_may_be_a_folder_without_classes(flat, channels):
     outside = load_outside(str(flat), (channels, 7, 5), most=100, seed=0, fingerprint="")
-    assert (outside.name, outside.found) == ("flat", 13)
+    assert (outside.name, outside.found, outside.unreadable) == ("flat", 13, 1)
     assert outside.chosen.tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12]
     found = outside.read(outside.chosen[[1, -1]])
     expected = [decode(flat / name, size=(7, 5), channels=channels) for name in ("01.png", "more/12.png")]
@@ -169,11 +169,70 @@ def test_other_data_may_be_a_folder_without_classes(flat, channels):
 
 def test_of_a_folder_without_classes_too_a_seeded_choice_is_taken(flat, run):
     chosen = [load_outside(str(flat), (1, 7, 5), most=4, seed=seed, fingerprint="").chosen for seed in (3, 3, 4)]
-    assert 3 <= len(chosen[0]) <= 4  # one of the chosen may be the one that cannot be read
+    assert [len(which) for which in chosen] == [4] * 3
     assert chosen[0].equal(chosen[1])
     assert not chosen[0].equal(chosen[2])
+
+
+def test_files_that_cannot_be_read_are_told_and_recorded(flat, run, capsys):
     ood = measure(run, samples=2, ood=str(flat), progress=False)["ood"]
-    assert (ood["name"], ood["pictures"], ood["of"]) == ("flat", 12, 13)
+    assert (ood["name"], ood["pictures"], ood["of"], ood["unreadable"]) == ("flat", 12, 13, 1)
+    assert "note: 1 file of --ood could not be read\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_others_take_the_place_of_what_cannot_be_read(flat, seed):
+    """Of 13 files, 3 of them broken, 8 are asked for: the choice begins as if all could be read."""
+    for name in ("02.png", "09.png"):
+        (flat / name).write_bytes(b"no picture")
+    outside = load_outside(str(flat), (1, 7, 5), most=8, seed=seed, fingerprint="")
+    chosen = outside.chosen.tolist()
+    assert len(set(chosen)) == 8
+    assert chosen == sorted(chosen)
+    assert not set(chosen) & {2, 5, 9}
+    first = set(np.random.default_rng(seed).choice(13, 8, replace=False).tolist())
+    assert first - {2, 5, 9} <= set(chosen)
+    assert len(first & {2, 5, 9}) <= outside.unreadable <= 3
+    assert len(outside.read(outside.chosen)) == 8
+
+
+def saved(folder, *names):
+    """Grey pictures of values that no two share; what has no picture's name is a file of text."""
+    for value, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".png"):
+            Image.new("L", (7, 5), 10 * value).save(folder / name)
+        else:
+            (folder / name).write_text("no picture")
+
+
+LOOSE = {
+    "one folder": ["only/a.png", "only/b.png"],
+    "deeper": ["x/y/z/a.png", "x/y/b.png"],
+    "beside classes": ["cat/a.png", "dog/b.png", "c.png"],
+    "beside classes of a split": ["train/cat/a.png", "train/dog/b.png", "train/c.png"],
+    "beside one folder": ["a.png", "only/b.png"],
+    "a class without pictures": ["cat/a.png", "dog/x/b.png", "empty/notes.txt"],
+}
+
+
+@pytest.mark.parametrize("name", LOOSE)
+def test_what_cannot_be_classes_is_pictures_at_any_depth(name, tmp_path):
+    saved(tmp_path, *LOOSE[name])
+    outside = load_outside(str(tmp_path), (1, 5, 7), most=9, seed=0, fingerprint="")
+    values = sorted(outside.read(outside.chosen)[:, 0, 0, 0].tolist())
+    assert values == [10 * value for value, file in enumerate(LOOSE[name]) if file.endswith(".png")]
+
+
+def test_an_empty_folder_is_told_as_predict_tells_it(tmp_path):
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(DropkitError, match="the folder .* has no picture: names may end with .bmp"):
+        load_outside(str(tmp_path), (1, 5, 7), most=4, seed=0, fingerprint="")
+
+
+def test_what_is_no_folder_is_told_as_for_a_training(tmp_path):
+    with pytest.raises(DropkitError, match="there is no such file or folder"):
+        load_outside(str(tmp_path / "nowhere"), (1, 5, 7), most=4, seed=0, fingerprint="")
 
 
 def test_a_folder_of_what_is_no_picture_is_told(tmp_path):
@@ -243,7 +302,7 @@ def test_the_commands_pass_their_seed_on(words, tmp_path, run, monkeypatch):
     for seed in ([], ["--seed", "17"]):
         with pytest.raises(SystemExit):
             cli.main([*words, *seed])
-    assert given == [0, 17]
+    assert given == [None if words[0] == "predict" else 0, 17]
 
 
 def test_colours_become_grey_as_in_decoding_and_grey_becomes_coloured():

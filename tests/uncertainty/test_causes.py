@@ -7,6 +7,7 @@ from torch import nn
 
 import dropkit
 from dropkit.errors import DropkitError
+from dropkit.uncertainty.calls import training_calls
 from dropkit.uncertainty.causes import nothing_drops
 from dropkit.uncertainty.sampling import sample
 
@@ -60,4 +61,4 @@ def test_what_does_drop_is_not_among_the_causes():
     """Of two layers that are not called, the one with a rate of 0 is not at fault."""
     net = Unused(2, 0.5)
     net.drops[0].p = 0.0
-    assert "(drops.1)" in str(nothing_drops(net, torch.ones(2, 3)))
+    assert "(drops.1)" in str(nothing_drops(net, training_calls(net, torch.ones(2, 3))))

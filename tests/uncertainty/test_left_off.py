@@ -10,9 +10,7 @@ from torch import nn
 
 import dropkit
 from dropkit.errors import DropkitError
-from dropkit.models.cnn import CNNWithDropout
 from dropkit.models.head import FrozenNetwork, Head
-from dropkit.uncertainty import calls
 from dropkit.uncertainty.chunks import CACHE_BYTES, draws_at_a_time
 from dropkit.uncertainty.sampling import SamplingWarning, sample
 
@@ -149,43 +147,10 @@ def test_what_is_sampled_is_not_told(name):
     assert said(Net(SAMPLED[name]())) == []
 
 
-def test_the_network_runs_once_more_on_one_picture_where_its_code_calls_functional_dropout(monkeypatch):
-    monkeypatch.setattr("dropkit.uncertainty.causes.may_call_dropout", lambda model: False)
+def test_the_network_runs_once_more_on_one_picture():
     RUNS.clear()
     sample(Net(Plain()), pictures(), n=4, chunk=2)
-    assert RUNS == [7, 7]
-    monkeypatch.undo()
-    RUNS.clear()
-    sample(Net(Plain()), pictures(), n=4, chunk=2)
-    assert RUNS == [7, 7, 1]
-
-
-def test_code_without_functional_dropout_is_not_run_again():
-    assert not calls.may_call_dropout(CNNWithDropout(0.5))
-    assert not calls.may_call_dropout(nn.Sequential(nn.TransformerEncoderLayer(8, 2), nn.Dropout(0.5)))
-    assert calls.may_call_dropout(Plain())
-
-
-@pytest.mark.parametrize(
-    ("line", "may"),
-    [
-        ("x = F.dropout(x, 0.5)", True),
-        ("x = torch.feature_alpha_dropout(x, 0.5, True)", True),
-        ("from torch.nn.functional import dropout", True),
-        ("x = F.scaled_dot_product_attention(x, x, x)", True),
-        ("x = self.dropout(x)", False),
-        ("self.drop = nn.Dropout2d(0.5)", False),
-        ("from torch.nn import Dropout", False),
-    ],
-)
-def test_what_code_gives_reason_to_look(line, may):
-    assert (calls._CALLS.search(f"def forward(self, x):\n    {line}\n") is not None) == may
-
-
-def test_code_that_was_typed_in_may_call_anything():
-    space = {"__name__": "typed_in"}
-    exec("from torch import nn\nclass Typed(nn.Module):\n    pass", space)
-    assert calls.may_call_dropout(space["Typed"]())
+    assert RUNS == [1, 7, 7]
 
 
 def test_a_network_that_cannot_run_in_training_mode_is_sampled():
@@ -245,7 +210,7 @@ def test_of_a_frozen_network_with_a_head_the_head_alone_drops():
     assert type(net.backbone.drop) is nn.Dropout
     RUNS.clear()
     sample(net, x, n=20)
-    assert RUNS == [1, 7, 1]  # how large it gets; all 20 draws at once; what its code calls
+    assert RUNS == [1, 1, 7]  # what its code calls; how large it gets; all 20 draws at once
     assert draws_at_a_time(net, x, 10**9) == CACHE_BYTES // (6 * 7 * 4)
 
 

@@ -1,6 +1,7 @@
 """Predictions against sums over draws done by hand, an enumerated network, and properties that hold for any draws."""
 
 import math
+import warnings
 from math import comb
 
 import numpy as np
@@ -174,7 +175,7 @@ def test_batches_change_nothing(network, x, batch_size):
 
 def test_chunks_change_nothing(network, x, monkeypatch):
     whole = predict(network, x, n=11, seed=2)
-    monkeypatch.setattr(prediction, "draws_at_a_time", lambda *_: 2)
+    monkeypatch.setattr("dropkit.uncertainty.sampling.draws_at_a_time", lambda *_: 2)
     close(predict(network, x, n=11, seed=2), whole)
 
 
@@ -250,6 +251,24 @@ def test_an_exception_leaves_the_network_as_it_was(x, n):
     assert state(net) == before
 
 
+class Warned(Watched):
+    def forward(self, x):
+        x = nn.functional.dropout(x, 0.2) if self.training else x
+        y = super().forward(x)
+        return y * (1 if y.sum().item() > 0 else 2)
+
+
+def test_what_stays_off_is_told_once_a_call_at_the_callers_line(x):
+    SIZES.clear()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        predict(Warned(), x, n=3, batch_size=7)
+    assert sorted(str(one.message)[:19] for one in told) == ["functional dropout ", "the thinned network"]
+    assert {one.filename for one in told} == {__file__}
+    # What training mode calls, and how large it gets; the draws of the last of 5 batches, which has one picture.
+    assert SIZES.count(1) == 2 + 3
+
+
 def test_no_graph_is_kept_and_inference_mode_does(network, x):
     with torch.enable_grad():
         assert not predict(network, x.requires_grad_(), n=3).probabilities.requires_grad
@@ -302,10 +321,10 @@ def test_what_cannot_be_predicted_is_refused(network, x):
     for size in (0, -3, 1.5):
         with pytest.raises(DropkitError, match="batch_size a whole number of 1"):
             predict(network, x, batch_size=size)
-    for level in (0, 1, 95, math.nan):
+    for level in (0, 1, 95, math.nan, "a", None, [0.5, 0.9], np.array([0.5, 0.9])):
         with pytest.raises(DropkitError, match="level between 0 and 1"):
             predict(network, x, level=level)
-    for temperature in (0, -1, math.inf, math.nan):
+    for temperature in (0, -1, math.inf, math.nan, "x", None, torch.ones(2)):
         with pytest.raises(DropkitError, match="positive temperature"):
             predict(network, x, temperature=temperature)
     with pytest.raises(DropkitError, match="no dropout"):

@@ -17,7 +17,7 @@ from dropkit.layers.relu import ReLUDropout
 from dropkit.layers.weights import DropConnect
 from dropkit.masks import key_words, site_of
 from dropkit.models.cnn import CNNWithDropout
-from dropkit.uncertainty.sampling import SamplingWarning, sample
+from dropkit.uncertainty.sampling import Sampler, SamplingWarning, sample
 
 
 class Net(nn.Module):
@@ -125,10 +125,11 @@ def test_what_comes_before_dropout_runs_once_a_chunk():
     net, x, calls = CNNWithDropout(0.5), torch.randn(3, 1, 28, 28), []
     net.conv1.register_forward_hook(lambda *given: calls.append(given[2].shape))
     sample(net, x, n=20, chunk=5)
-    assert [len(shape) for shape in calls] == [4] * 4
+    assert [shape[0] for shape in calls] == [1, 3, 3, 3, 3]  # once to see what training mode calls
+    assert all(len(shape) == 4 for shape in calls)
     calls.clear()
     sample(net, x, n=20)
-    assert len(calls) == 2  # once to see how large the activations are
+    assert [shape[0] for shape in calls] == [1, 1, 3]  # and once to see how large the activations are
 
 
 def test_calls_of_one_layer_have_masks_of_their_own():
@@ -258,6 +259,61 @@ def test_nothing_dropped_is_an_error_with_its_cause(net, message):
 def test_arguments_are_checked(given, message):
     with pytest.raises(DropkitError, match=message):
         sample(NETWORKS["dropkit"](), pictures(), **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"), [(None, "a NoneType"), ([[1.0]], "a list"), (pictures().numpy(), "a ndarray")]
+)
+def test_what_is_no_tensor_is_refused(given, shown):
+    with pytest.raises(DropkitError, match=rf"sample takes a batch as a tensor \[N, \.\.\.\], but got {shown}: "):
+        sample(NETWORKS["dropkit"](), given)
+
+
+def test_warnings_name_the_callers_line():
+    net = made(by_value, drop=nn.Dropout(0.4))
+    with pytest.warns(SamplingWarning, match="one after the other") as told:
+        sample(net, pictures(), n=3)
+    assert [one.filename for one in told] == [__file__]
+
+
+def test_a_sampler_looks_once_and_says_things_once():
+    net = made(lambda net, x: by_value(net, F.dropout(x, 0.4) if net.training else x), drop=nn.Dropout(0.4))
+    seen = []
+    net.register_forward_hook(lambda net, args, y: seen.append((net.training, len(y))))
+    sampler, x = Sampler(net, 2, seed=3), pictures()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it leaves that to those who call it
+        parts = [sampler(x[:4]), sampler(x[4:], 4)]
+    assert [words.split(":")[0][:30] for words in sampler.news()] == [
+        "the thinned networks are compu",
+        "functional dropout that runs i",
+    ]
+    assert sampler.news() == []
+    assert seen.count((True, 1)) == 1
+    with pytest.warns(SamplingWarning):
+        torch.testing.assert_close(torch.cat(parts, 1), sample(net, x, n=2, seed=3))
+
+
+def test_types_under_autocast_do_not_depend_on_the_chunk():
+    net = made(lambda net, x: net.more(net.drop(x)), drop=nn.Dropout(0.4), more=nn.Conv2d(3, 3, 3, padding=1))
+    with torch.autocast("cpu", dtype=torch.bfloat16), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole, alone = (sample(net, pictures(), n=5, chunk=chunk) for chunk in (5, 1))
+        assert whole.dtype == alone.dtype == net.eval()(pictures()).dtype == torch.bfloat16
+    torch.testing.assert_close(whole, alone, rtol=0.05, atol=0.05)
+    assert sample(net, pictures(), n=2).dtype == torch.float32
+
+
+def test_torchs_advice_to_its_own_authors_is_not_passed_on():
+    """Of an operator that torch.vmap computes draw by draw."""
+    act = lambda net, x: torch.special.airy_ai(net.drop(x))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        torch.vmap(torch.special.airy_ai)(torch.ones(2, 3))
+    assert "performance drop" in str(told[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sample(made(act, drop=nn.Dropout(0.4)), pictures(), n=3, chunk=3)
 
 
 class Packed(nn.Module):

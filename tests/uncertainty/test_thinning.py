@@ -30,7 +30,7 @@ def ones(n=7, units=11):
 
 def thinned(net, x=None, seed=3, step=2, first_sample=0):
     x = ones() if x is None else x
-    with Thinning(net, x) as block, torch.no_grad():
+    with Thinning(net) as block, torch.no_grad():
         return block.forward(x, key_words(seed, 0, step, first_sample))
 
 
@@ -53,7 +53,7 @@ def test_all_but_dropout_is_in_eval_mode(training):
         nn.Sequential(nn.BatchNorm1d(11), nn.ReLU()), dropkit.Residual(nn.Linear(11, 11), 0.5), nn.Dropout(0.5)
     )
     net.train(training)
-    with Thinning(net, ones()):
+    with Thinning(net):
         modes = {path: module.training for path, module in net.named_modules()}
     on = {"1", "2"}
     assert {path for path, mode in modes.items() if mode} == on
@@ -67,7 +67,7 @@ def test_the_calls_of_one_draw_have_masks_of_their_own_and_draws_repeat():
         lambda net, x: torch.stack([net.drop(x), net.drop(x), F.dropout(x, 0.5, net.training)], 1), drop=nn.Dropout(0.5)
     )
     x = ones(3, 101)
-    with Thinning(net, x) as block:
+    with Thinning(net) as block:
         first, again = (block.forward(x, key_words(3, 0, 2, 0)) for _ in range(2))
         other = block.forward(x, key_words(3, 0, 4, 0))
     assert torch.equal(first, again)
@@ -126,7 +126,7 @@ def test_layers_that_are_no_part_of_the_network_drop_by_key():
 
 def test_what_fired_is_counted():
     def fired(net):
-        with Thinning(net, ones()) as block:
+        with Thinning(net) as block:
             block.forward(ones(), key_words(0, 0, 0, 0))
             return block.fired > 0
 

@@ -1,5 +1,6 @@
 """A run's network as one file that other programs run, without dropkit: a checked file, or none."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch.export import Dim, ExportedProgram
 
 import dropkit
 from dropkit.errors import DropkitError, unknown
-from dropkit.files import make_folder, write_atomic
+from dropkit.files import write_atomic
 from dropkit.models.zoo import first_line
 from dropkit.runs.export_forms import FORMS, INPUT, OUTPUT, Form, Metadata, Network, quiet, random_operations
 from dropkit.runs.reread import reread_test_pictures
@@ -78,7 +79,8 @@ def export_run(run: Run, *, to: str = "onnx", out: str | Path | None = None) -> 
     Args:
         run: a finished run.
         to: `onnx`, which needs the extra `export`, or `pt2`, which torch alone reads (`torch.export.load`).
-        out: the file; `model.onnx` or `model.pt2` in the run's folder when not given. One that is there is replaced.
+        out: the file, which ends with .onnx or .pt2, in a folder that is there; `model.onnx` or `model.pt2` in the
+            run's folder when not given. One that is there is replaced.
 
     Raises:
         DropkitError: if the run has no network, the network cannot be exported, the check fails, or the file cannot be
@@ -248,10 +250,10 @@ def _random_pictures(shape: tuple[int, int, int]) -> Tensor:
 
 
 def _place(run: Run, to: str, out: str | Path | None) -> Path:
-    """Return where the file goes.
+    """Return where the file goes. No file of a run's own ends as it must.
 
     Raises:
-        DropkitError: if a folder is in the way, or the name is that of another form.
+        DropkitError: if a folder is in the way or missing, or the name is that of another form, or of none.
     """
     usual = f"model.{to}"
     file = run.folder / usual if out is None else Path(out)
@@ -261,14 +263,23 @@ def _place(run: Run, to: str, out: str | Path | None) -> Path:
         raise _unwritable(file, error) from None
     if in_the_way:
         raise DropkitError(f"{str(file)!r} is a folder: give a file with --out, such as {str(file / usual)!r}")
-    other = file.suffix.removeprefix(".")
-    if other in FORMS and other != to:
-        raise DropkitError(f"{str(file)!r} would hold the form {to}: add --to {other}, or give a name with .{to}")
+    end = file.suffix.lower().removeprefix(".")
+    if end != to:
+        cure = f"add --to {end}, or give" if end in FORMS else "give"
+        raise DropkitError(f"{str(file)!r} would hold the form {to}: {cure} a name with .{to}, such as {usual}")
+    if not file.parent.is_dir():
+        raise DropkitError(
+            f"there is no folder {str(file.parent)!r} for the network: make it, or give another name with --out"
+        )
+    if not os.access(file.parent, os.W_OK):
+        raise DropkitError(
+            f"cannot write to the folder {str(file.parent)!r}, where the network is to stand: change its permissions, "
+            "or name a file in another folder with --out"
+        )
     return file
 
 
 def _write(file: Path, content: bytes) -> None:
-    make_folder(file.parent)
     try:
         write_atomic(file, content)
     except OSError as error:

@@ -11,7 +11,7 @@ from dropkit.errors import DropkitError
 from dropkit.runs.fitting import pick_device
 from dropkit.runs.run import Run
 from dropkit.runs.training import say
-from dropkit.uncertainty.sampling import SamplingWarning, sample
+from dropkit.uncertainty.sampling import Sampler, SamplingWarning
 
 
 class ReadyNetwork:
@@ -57,11 +57,10 @@ class ReadyNetwork:
             DropkitError: if nothing is dropped, and the message names the cause; or if the seed is none.
         """
         trial = torch.zeros(2, len(self.mean), *self.size, device=self.device)
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always", SamplingWarning)
-            sample(self.model, trial, n=2, seed=seed)
-        for warning in said:
-            say(f"note: {warning.message}")
+        sampler = Sampler(self.model, 2, seed)
+        sampler(trial)
+        for words in sampler.news():
+            say(f"note: {words}")
 
 
 @contextmanager

@@ -123,7 +123,7 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def label_pictures(
-    run: Run, files: Iterable[Path], *, samples: int = 0, seed: int = 0, device: str = "auto"
+    run: Run, files: Iterable[Path], *, samples: int = 0, seed: int | None = None, device: str = "auto"
 ) -> Iterator[Label]:
     """Return the labels of pictures, in order, as they are asked for: the pictures are read a batch at a time.
 
@@ -134,9 +134,8 @@ def label_pictures(
         run: a finished run, whose best weights are used.
         files: pictures in any format, size and colours.
         samples: thinned networks whose mean is the answer, at least 2: one has no spread. 0 for a single pass without
-            dropout. The masks of a
-            picture depend on the seed and its place among the files alone.
-        seed: of the masks; an integer from 0 to 2**64 - 1.
+            dropout. The masks of a picture depend on the seed and its place among the files alone.
+        seed: of the masks; an integer from 0 to 2**64 - 1, 0 if not given. A single pass has none.
         device: where the network computes.
 
     Raises:
@@ -148,10 +147,12 @@ def label_pictures(
             "samples must be 0, for a single pass, or the number of thinned networks, at least 2 because one has no "
             f"interval (50 is usual), but got {samples!r}"
         )
+    if seed is not None and not samples:
+        raise DropkitError("the seed is that of thinned networks' masks: give --samples too, the number of networks")
     network = ReadyNetwork(run, device)
     if samples:
-        network.require_dropout(seed)
-    return _labels(_Classifier(network, samples, seed), iter(files))
+        network.require_dropout(seed or 0)
+    return _labels(_Classifier(network, samples, seed or 0), iter(files))
 
 
 def _labels(classify: "_Classifier", files: Iterator[Path]) -> Iterator[Label]:

@@ -1,6 +1,6 @@
 """Pictures of another data set, brought to the size and the colours of a run's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dropkit.data.counting import counting
 from dropkit.data.decoding import BadPictureError, decode
-from dropkit.data.folders import SUFFIXES
+from dropkit.data.parquet import is_parquet
 from dropkit.data.pictures import load
 from dropkit.errors import DropkitError
 from dropkit.runs.labelling import find_pictures
@@ -27,12 +27,14 @@ class Outside:
         found: how many pictures it has.
         chosen: which of them are looked at, sorted indices [M].
         read: from indices [n] to pictures uint8 [n, C, H, W], of the run's size and colours.
+        unreadable: files that were tried and could not be read; others were taken in their stead, if there were any.
     """
 
     name: str
     found: int
     chosen: Tensor
     read: Callable[[Tensor], Tensor]
+    unreadable: int = 0
 
 
 def load_outside(
@@ -41,7 +43,8 @@ def load_outside(
     """Load a data set for a network that was trained on another one.
 
     Args:
-        source: anything that `dropkit train` takes, or a folder with pictures and no classes.
+        source: anything that `dropkit train` takes, or any folder with pictures: where they are not in folders of
+            classes, or not all of them, those at any depth are taken.
         shape: (C, H, W) of the run's pictures.
         most: pictures to choose at random, if there are more.
         seed: of the choice.
@@ -51,16 +54,32 @@ def load_outside(
     Raises:
         DropkitError: if nothing can be read there, or it is the run's own data.
     """
-    if _has_no_classes(Path(source)):
-        return _from_files(Path(source), shape, most=most, seed=seed, progress=progress)
     channels, height, width = shape
-    pictures = load(source, image_size=f"{height}x{width}", on_bad_image="skip", progress=progress)
+    folder = _of_files(source)
+    try:
+        pictures = load(source, image_size=f"{height}x{width}", on_bad_image="skip", progress=progress)
+    except DropkitError:
+        if folder is None:
+            raise
+        return _from_files(folder, find_pictures([source]), shape, most=most, seed=seed, progress=progress)
     if pictures.fingerprint == fingerprint:
         raise DropkitError(
             f"--ood {source!r} is the run's own data: give pictures of another kind, which the network has not seen"
         )
+    skipped = len(pictures.skipped)
+    if folder is not None and len(files := find_pictures([source])) > len(pictures) + skipped:
+        return _from_files(folder, files, shape, most=most, seed=seed, progress=progress)
     chosen = _choose(len(pictures), most, seed)
-    return Outside(pictures.name, len(pictures), chosen, lambda these: recoloured(pictures.read(these), channels))
+    return Outside(
+        pictures.name, len(pictures), chosen, lambda these: recoloured(pictures.read(these), channels), skipped
+    )
+
+
+def _of_files(source: str) -> Path | None:
+    """Return the folder that a source names, if its pictures are files that may lie anywhere in it."""
+    folder = Path(source)
+    named = source == "digits" or source.startswith("hub:") or not source.strip()
+    return None if named or not folder.is_dir() or is_parquet(folder) else folder
 
 
 def _choose(count: int, most: int, seed: int) -> Tensor:
@@ -70,41 +89,43 @@ def _choose(count: int, most: int, seed: int) -> Tensor:
     return torch.from_numpy(np.sort(np.random.default_rng(seed).choice(count, most, replace=False)))
 
 
-def _has_no_classes(folder: Path) -> bool:
-    """Whether a folder has pictures but not two folders, which might be classes."""
-    if not folder.is_dir():
-        return False
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    folders = [entry for entry in entries if entry.is_dir()]
-    pictures = any(entry.suffix.lower() in SUFFIXES for entry in entries if not entry.is_dir())
-    return pictures and len(folders) < 2
+def _in_turn(count: int, most: int, seed: int) -> list[int]:
+    """Return the indices of `count` things: first those that `_choose` gives, then the others in random order."""
+    first = _choose(count, most, seed).numpy()
+    others = np.setdiff1d(np.arange(count), first)
+    return [*first.tolist(), *np.random.default_rng([seed, 1]).permutation(others).tolist()]
 
 
-def _from_files(folder: Path, shape: tuple[int, int, int], *, most: int, seed: int, progress: bool) -> Outside:
-    """Return the pictures of a folder, at any depth, without those that cannot be read."""
-    files = find_pictures([str(folder)])
+def _from_files(
+    folder: Path, files: Sequence[Path], shape: tuple[int, int, int], *, most: int, seed: int, progress: bool
+) -> Outside:
+    """Return some of a folder's pictures; those that cannot be read give their place to others."""
     channels, height, width = shape
 
     def picture(index: int) -> Tensor:
         return torch.tensor(decode(files[index], size=(height, width), channels=channels))
 
-    chosen = []
-    candidates = _choose(len(files), most, seed)
-    with counting(f"reading {folder.name}", len(candidates), show=progress) as tick:
-        for index in candidates.tolist():
+    chosen: list[int] = []
+    unreadable = 0
+    with counting(f"reading {folder.name}", min(most, len(files)), show=progress) as tick:
+        for index in _in_turn(len(files), most, seed):
+            if len(chosen) == most:
+                break
             try:  # now, so that what cannot be read is known before anything is computed
                 picture(index)
-                chosen.append(index)
             except BadPictureError:
-                pass
-            tick(1)
+                unreadable += 1
+            else:
+                chosen.append(index)
+                tick(1)
     if not chosen:
         raise DropkitError(f"--ood {str(folder)!r} has no picture that can be read: give other data")
     return Outside(
         folder.resolve().name,
         len(files),
-        torch.tensor(chosen),
+        torch.tensor(sorted(chosen)),
         lambda these: torch.stack([picture(index) for index in these.tolist()]),
+        unreadable,
     )
 
 

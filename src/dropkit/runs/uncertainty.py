@@ -22,16 +22,16 @@ from dropkit.files import read_json, write_json
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.environment import describe_environment
 from dropkit.runs.features import image_size_of
-from dropkit.runs.inference import ReadyNetwork, said_once
+from dropkit.runs.inference import ReadyNetwork
 from dropkit.runs.outside import Outside, load_outside
 from dropkit.runs.record import RunFolder
 from dropkit.runs.run import Run, write_run_page
 from dropkit.runs.scores import Averages, Scores
+from dropkit.runs.training import say
 from dropkit.uncertainty.calibration import fit_temperature, temperature_scaled
-from dropkit.uncertainty.chunks import draws_at_a_time
 from dropkit.uncertainty.prediction import statistics
 from dropkit.uncertainty.ranking import auroc
-from dropkit.uncertainty.sampling import sample
+from dropkit.uncertainty.sampling import Sampler
 
 KS = (1, 2, 5, 10, 20, 50)
 WAYS = ("single", "average")
@@ -146,7 +146,11 @@ def _outside(
         return None
     shape = (network.channels, network.size[0], network.size[1])
     fingerprint = read_json(RunFolder(run.folder).split)["fingerprint"]
-    return load_outside(source, shape, most=most, seed=seed, fingerprint=fingerprint, progress=progress)
+    outside = load_outside(source, shape, most=most, seed=seed, fingerprint=fingerprint, progress=progress)
+    if outside.unreadable:
+        many = "1 file" if outside.unreadable == 1 else f"{outside.unreadable:,} files"
+        say(f"note: {many} of --ood could not be read")
+    return outside
 
 
 class _Draw:
@@ -155,11 +159,10 @@ class _Draw:
     def __init__(self, network: ReadyNetwork, samples: int, seed: int, progress: bool) -> None:
         self.network = network
         self.samples = samples
-        self.seed = seed
         self.progress = progress
         most = BATCH if network.device.type == "cpu" else BATCH_OF_DEVICE
         self.batch = max(1, min(most, BATCH_NUMBERS // (samples * len(network.class_names))))
-        self.chunk: int | None = None
+        self.sampler = Sampler(network.model, samples, seed)  # what it finds to say, `require_dropout` has said
 
     def __call__(self, what: str, read: Callable[[Tensor], Tensor], indices: Tensor, first: int = 0) -> Iterator[Batch]:
         """Yield what the network says of pictures.
@@ -174,20 +177,14 @@ class _Draw:
         with counting(title, len(indices), show=self.progress) as tick:
             for places in torch.arange(len(indices)).split(self.batch):
                 x = self.network.normalised(read(indices[places]))
-                yield places, self._single(x), self._draws(x, first + int(places[0]))
+                draws = self.sampler(x, first + int(places[0]))
+                yield places, self._single(x), draws.float().cpu()
                 tick(len(places))
 
     def _single(self, x: Tensor) -> Tensor:
         with torch.inference_mode():
             logits: Tensor = self.network.model(x)
         return logits.float().cpu()
-
-    def _draws(self, x: Tensor, number: int) -> Tensor:
-        if self.chunk is None:
-            self.chunk = draws_at_a_time(self.network.model, x, self.samples)
-        with said_once():
-            draws = sample(self.network.model, x, self.samples, self.seed, self.chunk, first_sample=number)
-        return draws.float().cpu()
 
 
 def _temperatures(draw: _Draw, pictures: Pictures, split: Split, seed: int) -> tuple[dict[str, float], int, list[str]]:
@@ -283,6 +280,7 @@ def _against(draw: _Draw, test: _Tested, outside: Outside, first: int) -> dict[s
         "name": name,
         "pictures": len(outside.chosen),
         "of": outside.found,
+        "unreadable": outside.unreadable,
         "auroc": {signal: auroc(test.signals[signal], strange[signal]) for signal in strange.parts},
         "edges": edges.tolist(),
         "histograms": {

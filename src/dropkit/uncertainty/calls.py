@@ -1,98 +1,81 @@
-"""Dropout that a network's own code calls in training mode: functional, within attention, or of dropkit.functional."""
+"""What drops in training mode: the layers that are called there, and what a network's own code calls."""
 
-import inspect
-import re
+import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dropkit import masks
 from dropkit.errors import DropkitError
-from dropkit.models import operations as ops
-from dropkit.models.functional_calls import rate_of_call
-from dropkit.models.trace import TORCH, Operation, Trace, trace
+from dropkit.models.conversion import converted
+from dropkit.models.own import is_dropout, rate_attribute
+from dropkit.models.trace import TORCH, Trace, set_modes, trace, uncompiled, undisturbed
 from dropkit.uncertainty.frozen import frozen_paths
+from dropkit.uncertainty.functions import ATTENTION, KEYED, RANDOM, attention_rate
 
-ATTENTION = ("multi_head_attention_forward", "scaled_dot_product_attention")
-_MASKS = Path(masks.__file__).parent
-# A function's name behind a module's, or imported, but not a layer's behind self.
-_CALLS = re.compile(r"(?<!self)\.\w*dropout|import[^\n]*\bdropout|scaled_dot_product_attention")
-_KNOWN = ("torch.", "dropkit.layers.")  # their dropout is seen without reading their code
+_MASKS = str(Path(masks.__file__).parent) + os.sep
 
 
-@dataclass(frozen=True)
+@dataclass
 class Calls:
-    """What drops in training mode and is no layer.
+    """What a network calls in training mode. A place is a file and a line.
 
     Attributes:
-        functional: how often each place (file and line) calls functional dropout.
+        layers: paths of the modules.
+        functional: how often each place calls functional dropout that drops.
+        idle: (place, which of its calls) of functional dropout that is told not to drop there, either.
+        strange: places that drop by functions whose masks cannot be keyed.
         attention: paths of the modules that drop within attention.
         own: paths of the modules that call functions of dropkit.functional.
+        random: places of the network's code that draw random numbers otherwise.
     """
 
+    layers: set[str] = field(default_factory=set)
     functional: Counter[str] = field(default_factory=Counter)
-    attention: tuple[str, ...] = ()
-    own: tuple[str, ...] = ()
+    idle: set[tuple[str, int]] = field(default_factory=set)
+    strange: set[str] = field(default_factory=set)
+    attention: set[str] = field(default_factory=set)
+    own: set[str] = field(default_factory=set)
+    random: set[str] = field(default_factory=set)
 
 
 def training_calls(model: nn.Module, x: Tensor) -> Calls:
-    """Return what drops in training mode and is no layer; nothing where the network does not run in that mode.
+    """Return what a network calls in training mode; nothing where it does not run in that mode.
 
     Args:
-        model: the network, which runs once on one picture, its layers' dropout off.
+        model: the network, which runs once, on one picture; on all, where it takes batches of one size alone.
         x: a batch of its input.
     """
-    try:
-        operations = trace_small(model, x, training=True).operations
-    except DropkitError:
-        return Calls()
-    frozen = frozen_paths(model)
-    dropping = [op for op in operations if not op.layer and op.module not in frozen and _is_on(op)]
-    plain = [op for op in dropping if op.name not in ATTENTION and not _is_own(op)]
-    return Calls(
-        Counter(op.source or op.module for op in plain),
-        tuple(dict.fromkeys(op.module for op in dropping if op.name in ATTENTION)),
-        tuple(dict.fromkeys(op.module for op in dropping if _is_own(op))),
-    )
+    one = _one(x)
+    for example in (one, x) if len(x) > 1 else (one,):
+        try:
+            return _heard(model, example)
+        except Exception:  # whatever the network's code raises
+            continue
+    return Calls()
 
 
-def trace_small(model: nn.Module, x: Tensor, *, training: bool) -> Trace:
-    """Return what happens on one picture of a batch; on all, where the network takes batches of one size alone.
-
-    Of no pictures little would happen: then it is a picture of zeros.
+def trace_small(model: nn.Module, x: Tensor) -> Trace:
+    """Return what happens in eval mode on one picture of a batch; on all, where the network takes one size alone.
 
     Args:
         model: the network.
         x: a batch of its input.
-        training: the mode.
     """
-    one = x[:1] if len(x) else x.new_zeros(1, *x.shape[1:])
     try:
-        return trace(model, one, training=training)
+        return trace(model, _one(x), training=False)
     except DropkitError:
         if len(x) <= 1:
             raise
-        return trace(model, x, training=training)
-
-
-def may_call_dropout(model: nn.Module) -> bool:
-    """Whether the source of a network's classes gives reason to run it in training mode, to see what it calls."""
-    return any(_may_call(name) for name in {type(module).__module__ for module in model.modules()})
-
-
-@cache
-def _may_call(module: str) -> bool:
-    if module.startswith(_KNOWN):
-        return False
-    try:
-        return _CALLS.search(inspect.getsource(sys.modules[module])) is not None
-    except (KeyError, OSError, TypeError):  # it was typed in, and there is no source to read
-        return True
+        return trace(model, x, training=False)
 
 
 def drops_between_layers(module: nn.Module) -> bool:
@@ -101,22 +84,86 @@ def drops_between_layers(module: nn.Module) -> bool:
 
 
 def caller(frame: FrameType | None) -> str:
-    """Return file and line of the innermost code around a frame that is none of torch's own, as an Operation has it."""
+    """Return file and line of the innermost code around a frame that is none of torch's own."""
     while frame is not None and frame.f_code.co_filename.startswith(TORCH):
         frame = frame.f_back
     return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def _is_on(op: Operation) -> bool:
-    if _is_own(op):
-        return True
-    if not rate_of_call(op):
-        return False
-    if op.name == "scaled_dot_product_attention":
-        return True
-    place = 13 if op.name in ATTENTION else 2
-    return bool(op.kwargs.get("train", ops.argument(op, place, "training", True)))
+def _one(x: Tensor) -> Tensor:
+    """Return one picture of a batch; of no pictures little would happen: then it is a picture of zeros."""
+    return x[:1] if len(x) else x.new_zeros(1, *x.shape[1:])
 
 
-def _is_own(op: Operation) -> bool:
-    return Path(op.source.rpartition(":")[0]).parent == _MASKS
+def _heard(model: nn.Module, x: Tensor) -> Calls:
+    """Run a network in training mode, batch-norm aside, and return what it called."""
+    with undisturbed(model), uncompiled(), torch.no_grad():
+        set_modes(model, True, dropout=True)  # a network's code may ask a dropout layer for its mode
+        for module in model.modules():
+            if rate_attribute(module) is not None and not is_dropout(module):
+                module.training = False
+        listener = _Listener(model)
+        with listener:
+            model(x.clone())  # which it may write into
+    return listener.calls
+
+
+class _Listener(TorchFunctionMode):
+    """Writes down what a network calls. Its hooks go when the network's modules are put back."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.calls = Calls()
+        self._frozen = frozen_paths(model)
+        self._open = [""]
+        self._replaced = 0  # open layers that a layer of dropkit's stands for while the network is sampled
+        self._dropping = 0  # open dropout layers
+        self._numbers: Counter[str] = Counter()
+        for path, module in model.named_modules():
+            self._follow(path, is_dropout(module), converted(module) is not None, module)
+
+    def _follow(self, path: str, drops: bool, replaced: bool, module: nn.Module) -> None:
+        def enter(*given: Any) -> None:
+            self.calls.layers.add(path)
+            self._open.append(path)
+            self._dropping += drops
+            self._replaced += replaced
+
+        def leave(*given: Any) -> None:
+            self._open.pop()
+            self._dropping -= drops
+            self._replaced -= replaced
+
+        module.register_forward_pre_hook(enter)
+        module.register_forward_hook(leave, always_call=True)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if self._open[-1] not in self._frozen and not self._replaced:
+            self._note(func, caller(sys._getframe(1)), args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+    def _note(self, func: Callable[..., Any], place: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if func in KEYED:  # also within a layer, where it is keyed in its turn
+            self._note_keyed(func, place, args, kwargs)
+        elif self._dropping:
+            return
+        elif func in ATTENTION:
+            if attention_rate(func, args, kwargs):
+                self.calls.attention.add(self._open[-1])
+        elif place.startswith(_MASKS):
+            self.calls.own.add(self._open[-1])
+        elif func is torch.native_dropout:
+            if args[1:2] != (0,) and kwargs.get("train", args[2] if len(args) > 2 else True) is not False:
+                self.calls.strange.add(place)
+        elif func in RANDOM:
+            self.calls.random.add(place)
+
+    def _note_keyed(self, func: Callable[..., Any], place: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        number, keyed = self._numbers[place], KEYED[func]
+        self._numbers[place] += 1
+        if not keyed.drops(args, kwargs):
+            self.calls.idle.add((place, number))
+        elif keyed.rate(args, kwargs) > 0 and not self._dropping:
+            self.calls.functional[place] += 1

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from dropkit.errors import DropkitError
 from dropkit.layers.base import DropLayer
 from dropkit.models.conversion import converted
 from dropkit.models.own import rate_attribute, rate_of
-from dropkit.uncertainty.calls import Calls, drops_between_layers, may_call_dropout, training_calls
+from dropkit.uncertainty.calls import Calls, drops_between_layers
 from dropkit.uncertainty.frozen import backbones, frozen_paths
 from dropkit.uncertainty.thinning import Thinning
 
@@ -17,18 +17,18 @@ _FORWARDS = [kind.forward for kind in _DropoutNd.__subclasses__() if kind.__modu
 SHOWN = 4  # layers that a message names
 
 
-def nothing_drops(model: nn.Module, x: Tensor) -> DropkitError:
+def nothing_drops(model: nn.Module, calls: Calls) -> DropkitError:
     """Return the error for a network in which no dropout fired, with the reason.
 
     Args:
         model: the network.
-        x: a batch of its input.
+        calls: what it calls in training mode.
     """
     frozen = frozen_paths(model)
     modules = {path: module for path, module in model.named_modules() if path not in frozen}
     layers = {path: rate_of(module) for path, module in modules.items() if rate_attribute(module) is not None}
     start = f"all thinned networks of this {type(model).__name__} would be the same: "
-    out_of_reach = _out_of_reach(training_calls(model, x), modules)
+    out_of_reach = _out_of_reach(calls, modules)
     if out_of_reach:
         return DropkitError(start + out_of_reach)
     strange = {path: rate for path, rate in layers.items() if rate > 0 and _is_strange(model.get_submodule(path))}
@@ -43,6 +43,9 @@ def nothing_drops(model: nn.Module, x: Tensor) -> DropkitError:
             f"{start}no forward pass calls its dropout ({_listed(active)}). Call it, or insert dropout where it acts: "
             "dropkit.insert"
         )
+    by_hand = _by_hand(calls)
+    if by_hand:
+        return DropkitError(start + by_hand)
     if any(layers.values()):
         return DropkitError(
             f"{start}its dropout has rate 1, which drops everything ({_listed(layers)}). Set others: dropkit.set_rate"
@@ -63,7 +66,7 @@ def _out_of_reach(calls: Calls, modules: Mapping[str, nn.Module]) -> str:
     """Return which dropout of a network is no layer that sampling can switch on, with a cure; "" if there is none."""
     if calls.functional:
         return (
-            f"its functional dropout runs in training mode only ({_listed(calls.functional)}), as under "
+            f"its functional dropout runs in training mode only ({_listed(sorted(calls.functional))}), as under "
             "`if self.training:`. Call F.dropout(x, p, self.training) without the condition, or insert dropkit's "
             "layers: dropkit.insert"
         )
@@ -72,26 +75,41 @@ def _out_of_reach(calls: Calls, modules: Mapping[str, nn.Module]) -> str:
         ("it drops within attention alone", calls.attention),
         ("it drops between recurrent layers alone", recurrent),
         ("it drops by functions of dropkit.functional alone", calls.own),
+        ("it drops by functions that give their mask away alone", calls.strange),
     ):
         if places:
             return (
-                f"{what} ({_listed(places)}), which cannot be keyed from outside. Use dropkit's layers, such as "
-                "dropkit.Dropout, or insert some: dropkit.insert"
+                f"{what} ({_listed(sorted(places))}), which cannot be keyed from outside. Use dropkit's layers, such "
+                "as dropkit.Dropout, or insert some: dropkit.insert"
             )
     return ""
 
 
-def left_off(thinned: Thinning) -> list[str]:
+def _by_hand(calls: Calls) -> str:
+    """Return what of a network's code may be meant as dropout and is not, or cannot be seen as such, with a cure."""
+    if calls.random:
+        return (
+            f"its code draws random numbers in training mode ({_listed(sorted(calls.random))}), which cannot be keyed. "
+            "Where that is dropout by hand, use dropkit's layers, such as dropkit.Dropout or dropkit.DropPath"
+        )
+    if calls.idle:
+        places = sorted({place for place, _ in calls.idle})
+        return (
+            f"its functional dropout ({_listed(places)}) is told not to drop, in training mode either. Call "
+            "F.dropout(x, p, self.training), or insert dropkit's layers: dropkit.insert"
+        )
+    return ""
+
+
+def left_off(thinned: Thinning, calls: Calls) -> list[str]:
     """Return which dropout has stayed off while other dropout was sampled, a sentence for each kind.
 
     Args:
         thinned: the network, after it has run.
+        calls: what the network calls in training mode.
     """
-    model = thinned.model
-    calls = training_calls(model, thinned.x) if may_call_dropout(model) else Calls()
-    attention = {f"{path}." if path else "" for path in calls.attention}
-    quiet = [path for path in thinned.quiet if path[: path.rfind(".") + 1] not in attention]  # they hold its rate
-    strange = [path for path in quiet if _is_strange(model.get_submodule(path))]
+    quiet = thinned.quiet & (calls.layers | thinned.heard)  # what no mode calls drops nowhere
+    strange = {path for path in quiet if _is_strange(thinned.model.get_submodule(path))}
     kinds = [
         ("dropout between recurrent layers cannot be keyed: it stays off", thinned.recurrent),
         (
@@ -99,11 +117,16 @@ def left_off(thinned: Thinning) -> list[str]:
             calls.functional - thinned.functional,
         ),
         ("calls of dropkit.functional cannot be keyed, and those that depend on the mode stay off", calls.own),
+        ("functional dropout that gives its mask away cannot be keyed: it stays off", calls.strange),
         ("dropout of classes whose masks cannot be keyed stays off", strange),
-        ("dropout layers that eval mode does not come to stay off", set(quiet) - set(strange)),
+        ("dropout layers that eval mode does not come to stay off", quiet - strange),
+        (
+            "what draws random numbers in training mode only, such as noise or dropout by hand, stays off",
+            calls.random - thinned.random,
+        ),
     ]
     words = [f"{what} in the thinned networks ({_listed(sorted(places))})" for what, places in kinds if places]
-    if thinned.attention or attention:
+    if thinned.attention or calls.attention:
         words.append("dropout within attention cannot be keyed: it stays off in the thinned networks")
     return words
 

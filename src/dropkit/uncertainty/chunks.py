@@ -32,7 +32,7 @@ def draws_at_a_time(model: nn.Module, x: Tensor, n: int) -> int:
 
 def _largest_activation(model: nn.Module, x: Tensor) -> int:
     """Return the units, of one picture, of the largest activation that depends on masks."""
-    seen, frozen = trace_small(model, x, training=False), frozen_paths(model)
+    seen, frozen = trace_small(model, x), frozen_paths(model)
     graph = Graph(model, seen)
     acting = (op for op in seen.operations if op.module not in frozen)
     first = next((op for op in acting if _drops(op, graph.modules[op.module])), None)

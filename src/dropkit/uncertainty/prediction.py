@@ -1,6 +1,7 @@
 """Predictions with their uncertainty, from the disagreement of thinned networks."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from operator import index
@@ -11,8 +12,7 @@ from torch import Tensor, nn
 
 from dropkit.errors import DropkitError
 from dropkit.models.trace import cannot_run, refuse_untraceable, set_modes, undisturbed
-from dropkit.uncertainty.chunks import draws_at_a_time
-from dropkit.uncertainty.sampling import require_logits, sample
+from dropkit.uncertainty.sampling import Sampler, SamplingWarning, require_logits
 
 _BATCH = 128
 _BYTES = 32 << 20  # of the draws of a batch, in float64
@@ -118,14 +118,13 @@ def predict(
     _require(model, x, n, batch_size, level, temperature)
     device = next((parameter.device for parameter in model.parameters()), x.device)
     size = batch_size or (_batch_size(model, x[:1].to(device), n) if n else _BATCH)
-    chunk = draws_at_a_time(model, x[:size].to(device), n) if n else None
+    sampler = Sampler(model, n, seed) if n else None
     parts = []
     for start in range(0, max(1, len(x)), size):
         part = x[start : start + size].to(device)
-        if n:
-            logits = sample(model, part, n, seed, chunk, first_sample=first_sample + start)
-        else:
-            logits = _plain(model, part).unsqueeze(0)
+        logits = _plain(model, part).unsqueeze(0) if sampler is None else sampler(part, first_sample + start)
+        for words in [] if sampler is None else sampler.news():
+            warnings.warn(words, SamplingWarning, stacklevel=2)
         parts.append(statistics(_of_classes(logits).cpu().double() / temperature, level, n))
     return _with_tensors(parts[0], lambda name: torch.cat([getattr(part, name) for part in parts]))
 
@@ -205,7 +204,7 @@ def _of_classes(logits: Tensor) -> Tensor:
     return logits
 
 
-def _require(model: nn.Module, x: Any, n: Any, batch_size: Any, level: float, temperature: float) -> None:
+def _require(model: nn.Module, x: Any, n: Any, batch_size: Any, level: Any, temperature: Any) -> None:
     if not isinstance(x, Tensor) or x.dim() < 2:
         given = f"a tensor {list(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
         raise DropkitError(f"predict takes pictures as a tensor [N, ...], but got {given}")
@@ -216,7 +215,14 @@ def _require(model: nn.Module, x: Any, n: Any, batch_size: Any, level: float, te
             good = False
         if not good:
             raise DropkitError(f"predict takes as {name} a whole number of {least} or more, but got {value!r}")
-    if not 0 < level < 1:
+    if not _lies_between(0, level, 1):
         raise DropkitError(f"predict takes a level between 0 and 1, such as 0.95, but got {level!r}")
-    if not 0 < temperature < math.inf:
+    if not _lies_between(0, temperature, math.inf):
         raise DropkitError(f"predict takes a positive temperature, 1 changing nothing, but got {temperature!r}")
+
+
+def _lies_between(low: float, value: Any, high: float) -> bool:
+    try:
+        return bool(low < value < high)
+    except (TypeError, ValueError, RuntimeError):  # such as a word, or several numbers
+        return False
