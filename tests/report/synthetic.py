@@ -310,6 +310,7 @@ def search() -> dict[str, Any]:
         "whole": {"epochs": 1200, "seconds": 440.0},
         "saved": 0.58,
         "storage": "sqlite:///trials.db",
+        "use": {"policy": chosen, "why": "best in the search, but not shown to help"},
         "train": f"dropkit train pets --dropout {chosen}",
         "python": f'import dropkit, torch\nmodel = ...  # your network\ndropkit.insert(model, "{chosen}", example)',
     }

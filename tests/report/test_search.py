@@ -85,6 +85,9 @@ def test_commands_can_be_copied_as_they_are(record: dict[str, Any]) -> None:
     use = page[page.index('<section id="use"') :]
     use = use[: use.index("</section>")]
     assert re.findall(r"<h3[^>]*>(.*?)</h3>", use) == ["On the command line", "In Python"]
+    assert f"How to train with {CHOSEN}: best in the search, but not shown to help." in words(
+        f'<body>{use}id="figures"'
+    )
     shown = re.findall(r"<pre><code>(.*?)</code></pre>\s*<button type=\"button\" class=\"copy\"", use, re.DOTALL)
     assert shown == [
         "dropkit train &#39;a b&#39; &lt;x&gt;",

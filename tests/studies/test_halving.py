@@ -52,3 +52,8 @@ def test_planned_epochs_are_those_of_the_rule_played_through(count, epochs, seed
             alive, done = best_third({key: chance.random() for key in alive}), rung
         total += len(alive) * (epochs - done) + len(alive) * (seeds - 1) * epochs
     assert planned_epochs(count, epochs, seeds) == total
+    by_workers = [planned_epochs(count, epochs, seeds, workers) for workers in (1, 2, 4, 1000)]
+    assert by_workers == sorted(by_workers, reverse=True)
+    # With a worker each a generation takes a training's time; another seed begins when it is known whose.
+    longest = epochs + (max(rungs(epochs), default=0) if seeds > 1 else 0)
+    assert by_workers[-1] == len(generations(count)) * longest

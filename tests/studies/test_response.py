@@ -1,9 +1,11 @@
 """What a search learned: the response to each rate, and how much each choice matters, from trials of a known loss."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
-from dropkit.studies.response import Seen, importance, response, seen_in
+from dropkit.studies.response import Seen, _main_effect, importance, response, seen_in
 from dropkit.studies.space import DECAY, make_space
 
 SPACE = make_space({"conv", "fc"}, kinds=("unit", "channel"), decays=(0.0, 1e-4))
@@ -59,18 +61,32 @@ def test_few_trials_leave_wide_bands():
 def test_importance_is_the_share_of_the_variance():
     found = {entry["name"]: entry for entry in importance(SPACE, trials(40))}
     assert next(iter(found)) == "fc rate"
-    every = [
-        {"conv": c, "conv kind": k, "fc": f, DECAY: 0.0}
-        for c in SPACE.levels()["conv"]
-        for k in SPACE.levels()["conv kind"]
-        for f in SPACE.levels()["fc"]
-    ]
-    whole = np.var([truth(params) for params in every])
+    names, levels = list(SPACE.levels()), list(SPACE.levels().values())
+    every = [dict(zip(names, each, strict=True)) for each in product(*levels)]
+    logs = np.log([truth(params) for params in every])
     for title, name in (("fc rate", "fc"), ("conv rate", "conv"), ("conv kind", "conv kind")):
-        means = [np.mean([truth(p) for p in every if p[name] == level]) for level in SPACE.levels()[name]]
-        assert found[title]["share"] == pytest.approx(np.var(means) / whole, abs=0.12)
+        means = [logs[[params[name] == level for params in every]].mean() for level in SPACE.levels()[name]]
+        assert found[title]["share"] == pytest.approx(np.var(means) / np.var(logs), abs=0.12)
         assert found[title]["low"] <= found[title]["share"] <= found[title]["high"]
+    assert sum(entry["share"] for entry in found.values()) < 1.02
     assert found["weight decay"]["share"] < 0.05
+
+
+def test_the_shares_of_what_only_adds_up_are_the_whole():
+    rng = np.random.default_rng(0)
+    levels = [rng.permutation(np.resize(np.arange(count), 800)) for count in (17, 3)]
+    values = np.stack([2.0 * (levels[0] - 8) + 5.0 * levels[1]] * 2)
+    parts = [np.var(2.0 * np.arange(17)), np.var(5.0 * np.arange(3))]
+    shares = [_main_effect(values, list(each))[0] for each in levels]
+    assert shares == pytest.approx([part / sum(parts) for part in parts], abs=0.05)
+    assert _main_effect(rng.standard_normal((50, 800)), list(levels[0])).mean() < 0.02  # chance has no share
+
+
+def test_one_choice_alone_has_no_share():
+    alone = make_space({"fc"}, decays=())
+    seen = [Seen(number, {"fc": 0.05 * number}, 1.0, 0.4 + 0.01 * number, 0.1) for number in range(12)]
+    assert importance(alone, seen) == []
+    assert len(response(alone, seen, {"fc": 0.1})) == 1
 
 
 def test_too_few_trials_say_nothing():

@@ -1,5 +1,7 @@
 """The space of a search: what may be chosen at a site, and what the parameters mean."""
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from dropkit.errors import DropkitError
 from dropkit.models.policy import Policy
 from dropkit.runs.config import TrainConfig
-from dropkit.studies.space import DECAY, Choice, Space, make_space
+from dropkit.studies.space import DECAY, Choice, make_space
 
 BASE = TrainConfig(data="digits")
 
@@ -60,13 +62,20 @@ def test_the_samples_have_every_kind_and_every_site():
     assert policies == ["conv=channel:0.05,fc=0.05", "conv=0.05,fc=0.05", "conv=dropblock:0.05/3,fc=0.05"]
 
 
+def test_its_size_is_the_number_of_different_trainings():
+    every = [dict(zip(SPACE.levels(), each, strict=True)) for each in product(*SPACE.levels().values())]
+    assert len({SPACE.key(params) for params in every}) == SPACE.size < len(every)
+
+
 def test_references_are_no_dropout_and_the_tutorials():
     assert [name for name, _ in SPACE.references()] == ["none", "fc=0.5"]
     assert [SPACE.policy(params) for _, params in SPACE.references()] == ["none", "fc=0.5"]
     assert {params[DECAY] for _, params in SPACE.references()} == {1e-5}
     outside = make_space({"conv", "fc"}, sites=("conv",))
     assert [params for name, params in outside.references()][1] is None
-    assert Space((Choice("fc", ("gaussian", "unit"), 0.8),), (0.0,), "fc=0.5").references()[1][1] is None
+    other = make_space({"fc"}, kinds=("gaussian", "unit"), decays=())
+    assert other.references()[1] == ("fc=0.5", {"fc": 0.5, "fc kind": "unit"})
+    assert make_space({"fc"}, kinds=("gaussian",)).references()[1] == ("fc=0.5", None)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +85,7 @@ def test_references_are_no_dropout_and_the_tutorials():
         ({"sites": ("fc", "fc")}, "sites names one twice: fc,fc"),
         ({"sites": ("fc",), "kinds": ("channel",)}, "none of the kinds channel can act at 'fc'"),
         ({"sites": ()}, "no site to search"),
+        ({"kinds": ("unit", "unit")}, "kinds names one twice: unit,unit"),
         ({"kinds": ("unit/3",)}, "kind unit takes no number after its rate"),
         ({"kinds": ("concrete",)}, "none of the kinds concrete can act at 'conv'"),
         ({"sites": ("fc=0.5",)}, "sites are names alone, such as conv or fc.0., and got 'fc=0.5'"),

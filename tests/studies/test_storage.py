@@ -44,20 +44,42 @@ def test_draws_are_the_same_in_one_go_and_after_stops(tmp_path):
     assert searched(opened(other, seed=4), 13) != whole
 
 
-def test_a_trial_that_was_stopped_while_it_was_drawn_is_drawn_as_it_would_have_been(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [0, 12])
+@pytest.mark.parametrize("calls", [2, 5, 6, 8])
+def test_a_trial_that_was_stopped_while_it_was_drawn_is_drawn_as_it_would_have_been(
+    tmp_path, monkeypatch, number, calls
+):
+    """Of the eight choices four are made in a copy of the study, and four are taken over by the trial."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    whole = searched(opened(tmp_path / "a"), 13)
-    searched(opened(tmp_path / "b"), 12)
-    real = optuna.Trial.suggest_categorical
-    monkeypatch.setattr(optuna.Trial, "suggest_categorical", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        opened(tmp_path / "b").trial(12, SPACE)
-    monkeypatch.setattr(optuna.Trial, "suggest_categorical", real)
-    left = opened(tmp_path / "b").study.get_trials()[-1]
-    assert (left.number, left.state, list(left.params)) == (12, TrialState.RUNNING, ["conv"])
-    assert opened(tmp_path / "b").trial(12, SPACE).params == whole[12]
-    assert len(opened(tmp_path / "b").study.get_trials()) == 13
+        searched(opened(tmp_path / name), number)
+    whole = opened(tmp_path / "a").trial(number, SPACE).params
+    left = [calls]
+
+    def stopped(self, *given, real=optuna.Trial._suggest):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return real(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Trial, "_suggest", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            opened(tmp_path / "b").trial(number, SPACE)
+    assert len(opened(tmp_path / "b").study.get_trials()) == number + (calls > 4)
+    assert opened(tmp_path / "b").trial(number, SPACE).params == whole
+    assert len(opened(tmp_path / "b").study.get_trials()) == number + 1
+
+
+def test_no_trial_is_another_ones_again(tmp_path):
+    small = make_space({"fc"}, decays=())
+    storage = Storage(default_storage(tmp_path), "study", "this", 0)
+    for number in range(small.size):
+        storage.tell(storage.trial(number, small), {}, 0.5, {})
+    assert sorted(trial.params["fc"] for trial in storage.study.get_trials()) == pytest.approx(small.levels()["fc"])
+    assert (
+        storage.trial(small.size, small).params["fc"] in small.levels()["fc"]
+    )  # none is left, and it ends all the same
 
 
 def test_a_fixed_trial_that_was_only_queued_is_taken_up(tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +18,8 @@ from dropkit.runs.run import read_run
 from dropkit.studies import tune as module
 from dropkit.studies.estimate import Estimate
 from dropkit.studies.reopen import best_run, rebuild_page, reopen
-from dropkit.studies.space import make_space
+from dropkit.studies.search_folder import SearchFolder
+from dropkit.studies.search_record import SearchRecord, _python
 from dropkit.studies.tune import search_epochs, trials_within, tune
 
 pytest.importorskip("optuna", reason="optuna is not installed (extra tune)")
@@ -74,14 +74,13 @@ def test_the_record_says_what_was_searched_and_what_it_took(study):
     stopped = sum(trial["status"] == "stopped" for trial in search["trials"])
     best = search["chosen"]
     assert search["sentence"] == (
-        f"Of 11 policies tried on the validation loss, {best['policy']} was best: {best['mean']:.3f} nats, mean of 2 "
-        f"seeds. {stopped} were stopped early."
+        f"Of 9 policies tried on the validation loss beside none and fc=0.5, {best['policy']} was best: "
+        f"{best['mean']:.3f} nats, mean of 2 seeds. {stopped} were stopped early."
     )
-    # None and fc=0.5 whole; of 9 all make 1 epoch, 3 make 3, 1 the rest and a second seed. Equal trials are made once.
-    assert search_epochs(TRIALS, EPOCHS) == 2 * 9 + 9 + 3 * 2 + 6 + 9
-    made = {trial["folder"]: trial["epochs"] for trial in sorted(search["trials"], key=lambda each: each["epochs"])}
-    assert search["spent"]["epochs"] == sum(made.values()) + 9
-    assert search["spent"]["trainings"] == len(made) + 1
+    # None and fc=0.5 whole; of 9 all make 1 epoch, 3 make 3, 1 the rest and a second seed.
+    assert search["spent"]["epochs"] == 2 * 9 + 9 + 3 * 2 + 6 + 9 == search_epochs(TRIALS, EPOCHS)
+    assert search["spent"]["trainings"] == TRIALS + 1
+    assert len({(trial["policy"]) for trial in search["trials"]}) == TRIALS  # none is another one again
     assert search["whole"]["epochs"] == TRIALS * EPOCHS
     assert search["saved"] == pytest.approx(1 - search["spent"]["seconds"] / search["whole"]["seconds"])
     assert [curve["site"] for curve in search["response"]] == ["fc"]
@@ -115,7 +114,7 @@ def test_the_train_line_trains_what_was_found(study, tmp_path, monkeypatch, caps
         cli.main([*words[1:], "--out", "run"])
     assert ended.value.code == 0
     found = read_run(tmp_path / "run").config
-    arm = study.record["search"]["chosen"]["policy"]
+    arm = study.record["search"]["use"]["policy"]
     assert found.dropout == arm.partition(";")[0]
     assert (found.weight_decay == 0.001) is ("weight_decay=0.001" in arm)
     assert (found.epochs, found.max_train, found.model) == (EPOCHS, 150, "mlp")
@@ -222,41 +221,91 @@ def test_mistakes_are_said_before_anything_is_written(tmp_path, changes, message
     assert os.listdir(tmp_path) == []
 
 
-def test_what_is_found_may_be_what_it_is_held_against(study):
-    search = SimpleNamespace(base=config(dropout="none"), space=make_space({"fc"}))
-    for found, names in (
-        ("none", ["none", "fc=0.5"]),
-        ("fc=0.5", ["none", "fc=0.5"]),
-        ("fc=0.4", ["none", "fc=0.5", "fc=0.4"]),
-    ):
-        best = SimpleNamespace(trial=SimpleNamespace(config=config(dropout=found, out="elsewhere")))
-        assert [arm.dropout for arm in module._arms(search, [best])] == names
-
-
-def test_a_policy_that_hurts_is_not_what_the_lines_bring(study, tmp_path):
-    """If the comparison says that the search's choice hurts, the lines are those of no dropout."""
-    from dropkit.studies.search_record import SearchRecord
-
+@pytest.mark.parametrize(
+    ("kinds", "recommended", "used", "why"),
+    [
+        (("none", "helps"), "fc=0.3", "fc=0.3", "shown to help"),
+        (("helps", "none"), "fc=0.5", "fc=0.5", "shown to help"),
+        (("helps", "hurts"), "fc=0.5", "fc=0.5", "shown to help"),
+        (("none", "none"), "none", "fc=0.3", "best in the search, but not shown to help"),
+        (("hurts", "undertrained"), "none", "fc=0.3", "best in the search, but not trained long enough to be judged"),
+        (("none", "hurts"), "none", "none", "what the search found is shown to hurt"),
+        (("none", "diverged"), "none", "none", "what the search found diverges"),
+    ],
+)
+def test_what_the_lines_bring_is_what_helps_or_at_least_does_not_hurt(kinds, recommended, used, why):
     kept = SearchRecord.__new__(SearchRecord)
-    kept.arms = [config(dropout="none"), config(dropout="fc=0.5"), config(dropout="fc=0.3")]
-    for kind, dropout in (("hurts", "none"), ("diverged", "none"), ("none", "fc=0.3"), ("helps", "fc=0.3")):
-        record = {"policies": [{}, {}, {"verdict": {"kind": kind}}]}
-        assert kept._used(record).dropout == dropout
+    kept.arms = [config(dropout=dropout) for dropout in ("none", "fc=0.5", "fc=0.3")]
+    verdicts = [None, *({"kind": kind} for kind in kinds)]
+    rows = [{"name": arm.dropout, "verdict": verdict} for arm, verdict in zip(kept.arms, verdicts, strict=True)]
+    found, told = kept._used({"policies": rows, "recommendation": {"policy": recommended}})
+    assert (found.dropout, told) == (used, why)
 
 
-def test_a_budget_buys_as_many_trials_as_fit_with_the_confirmation():
+def test_the_lines_have_what_else_the_trials_had():
+    plain = _python(config(dropout="fc=0.3"), (1, 8, 8))
+    assert "schedule" not in plain
+    assert "max_norm" not in plain
+    lines = _python(
+        config(dropout="fc=0.3", schedule="early:0.5", max_norm=3.0, weight_decay=1e-4, optimizer="sgd"), (1, 8, 8)
+    )
+    names = {"Own": Own}
+    exec(lines.replace("...  # your network", "Own()"), names)
+    names["rates"].apply(0.9)
+    assert [layer.p for layer in names["model"].modules() if isinstance(layer, dropkit.Dropout)] == [0.0]
+    assert "# after each optimizer.step(): dropkit.max_norm(model, 3)" in lines
+    group = names["optimizer"].param_groups[0]
+    assert (group["lr"], group["momentum"], group["nesterov"], group["weight_decay"]) == (0.05, 0.9, True, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trials": 60}, "the space has 34 different policies, and 60 trials are asked for.* ask for fewer --trials"),
+        ({"trials": None, "kinds": ("unit",), "sites": ("fc[9]",)}, "fc.9"),
+    ],
+)
+def test_more_trials_than_there_are_policies_are_refused(tmp_path, changes, message):
+    with pytest.raises(DropkitError, match=message):
+        tuned(tmp_path / "study", **changes)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_storage_that_fails_binds_nothing(tmp_path):
+    with pytest.raises(DropkitError, match="cannot be used"):
+        tuned(tmp_path / "study", storage="foo")
+    assert os.listdir(tmp_path) == []
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "trials.db").write_bytes(b"")  # as a stop leaves it, right after it was made
+    SearchFolder(config(), {}, folder).refuse_other()
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(DropkitError, match="holds something else"):
+        SearchFolder(config(), {}, folder).refuse_other()
+
+
+def test_names_may_be_given_with_commas(study):
+    again = tuned(study.folder, trials=None, kinds=None, sites=None)
+    assert timeless(again.record) == timeless(study.record)
+    with pytest.raises(DropkitError, match="kinds names one twice: unit,unit"):
+        tuned(study.folder, kinds="unit, unit")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_a_budget_buys_as_many_trials_as_fit_with_the_confirmation(workers):
     cost = Estimate(seconds=4.0, epochs=40)
-    for seconds in (130.0, 300.0, 450.0):
-        count = trials_within(seconds, cost, 5)
-        spent = [(search_epochs(n, 40) + 15 * 40) * 0.1 for n in (count, count + 1)]
-        assert spent[0] <= seconds < spent[1]
-    assert trials_within(1.0, cost, 5) == 5
-    assert trials_within(1e9, cost, 5) == 300
+    for seconds in (130.0, 300.0):
+        count = trials_within(seconds, cost, 5, workers)
+        spent = [(search_epochs(n, 40, workers) + -(-15 // workers) * 40) * 0.1 for n in (count, count + 1)]
+        assert spent[0] <= seconds
+        assert spent[1] > seconds or count == 300
+    assert trials_within(1.0, cost, 5, workers) == 5
+    assert trials_within(1e9, cost, 5, workers) == 300
 
 
 def test_a_budget_is_kept_when_the_search_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "estimate", lambda *given: Estimate(1.0, EPOCHS))
-    bought = trials_within(17.0, Estimate(1.0, EPOCHS), 3)
+    bought = trials_within(17.0, Estimate(1.0, EPOCHS), 3, 1)
     monkeypatch.setattr(module.Search, "run", lambda self, pictures: (_ for _ in ()).throw(KeyboardInterrupt))
     for budget in ("17s", "1h"):
         with pytest.raises(KeyboardInterrupt):

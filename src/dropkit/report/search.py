@@ -24,6 +24,12 @@ def search_blocks(record: Mapping[str, Any]) -> list[Block]:
     return [block for block in made if block is not None]
 
 
+def _meaning(use: Mapping[str, Any]) -> str:
+    if not use:
+        return "How to train with what the search chose."
+    return f"How to train with {use.get('policy')}: {use.get('why')}."
+
+
 def _use_block(search: Search) -> Block | None:
     told = (("On the command line", search.get("train")), ("In Python", search.get("python")))
     commands = [(words, str(text)) for words, text in told if text]
@@ -32,7 +38,7 @@ def _use_block(search: Search) -> Block | None:
     return CommandBlock(
         id="use",
         title="Use it",
-        meaning="How to train with what the search chose.",
+        meaning=_meaning(search.get("use") or {}),
         panes=[],
         commands=commands,
     )

@@ -55,23 +55,26 @@ def best_third(scores: Mapping[int, float]) -> list[int]:
     return sorted(sorted(finite, key=lambda key: (finite[key], key))[:keep])
 
 
-def planned_epochs(count: int, epochs: int, seeds: int = 1) -> int:
-    """Return how many epochs the trials of a search train in all, if none ends or diverges before its time.
+def planned_epochs(count: int, epochs: int, seeds: int = 1, workers: int = 1) -> int:
+    """Return how many epochs the trials of a search take one after the other, if none ends or diverges before its time.
 
     Args:
         count: of the trials.
         epochs: of a whole training.
         seeds: with which those are trained that come to the end.
+        workers: trainings at a time. A rung waits for all of its trials, so that two do not halve the time.
 
     Example:
-        >>> planned_epochs(28, 40), 28 * 40
-        (299, 1120)
+        >>> planned_epochs(28, 40), planned_epochs(28, 40, workers=2), 28 * 40
+        (299, 207, 1120)
     """
     total = 0
     for generation in generations(count):
         alive, done = len(generation), 0
         for rung in rungs(epochs):
-            total += alive * (rung - done)
+            total += math.ceil(alive / workers) * (rung - done)
             alive, done = max(1, round(alive / ETA)), rung
-        total += alive * (seeds * epochs - done)
+        # At the end one that goes on is shorter than one with another seed, and they are not of one rung.
+        last = alive * (seeds * epochs - done)
+        total += max(math.ceil(last / workers), epochs if seeds > 1 else epochs - done)
     return total

@@ -17,7 +17,7 @@ from dropkit.studies.space import DECAY, Choice, Params, Space
 
 FEWEST_TRIALS = 8  # with an end or a rung: fewer have little to say about several choices
 Z = 1.96  # half a 95% interval in standard deviations
-BASES = 32  # points of the space over which the effect of one choice is averaged
+POINTS = 800  # of the space, over which effects are averaged
 DRAWS = 200  # functions drawn from the process
 Array = NDArray[np.float64]
 
@@ -138,7 +138,7 @@ def response(space: Space, seen: Sequence[Seen], chosen: Params) -> list[dict[st
     """
     if len({each.number for each in seen}) < FEWEST_TRIALS:
         return []
-    loss, gap = (Surface(space, seen, values) for values in ([s.loss for s in seen], [s.gap for s in seen]))
+    loss, gap = Surface(space, seen, [math.log(s.loss) for s in seen]), Surface(space, seen, [s.gap for s in seen])
     return [_curve(space, choice, chosen, loss, gap) for choice in space.choices]
 
 
@@ -149,7 +149,7 @@ def _curve(space: Space, choice: Choice, chosen: Params, loss: Surface, gap: Sur
         "kind": str(chosen.get(choice.kind_name, choice.kinds[0])),
         "others": space.describe({**chosen, choice.site: 0.0}),
         "rates": choice.rates(),
-        "loss": _band(*loss.at_the_end(params)),
+        "loss": {name: np.exp(line).tolist() for name, line in _band(*loss.at_the_end(params)).items()},
         "gap": _band(*gap.at_the_end(params)),
     }
 
@@ -159,10 +159,11 @@ def _band(mean: Array, std: Array) -> dict[str, list[float]]:
 
 
 def importance(space: Space, seen: Sequence[Seen]) -> list[dict[str, Any]]:
-    """Return how much of the validation loss's variance over the space each choice makes, largest first.
+    """Return how much of the variance of the validation loss over the space each choice makes, largest first.
 
-    The share of a choice is that of its main effect, the loss as a function of it alone, averaged over the others
-    (Sobol, 1993; of hyperparameters: Hutter et al., ICML 2014). Choices interact, so shares need not add up to 1.
+    The share of a choice is that of its main effect, the logarithm of the loss as a function of it alone, averaged
+    over the others (Sobol, 1993; of hyperparameters: Hutter et al., ICML 2014). What choices do together is in none
+    of the shares, so that they add up to less than 1.
 
     Args:
         space: of the search.
@@ -170,22 +171,42 @@ def importance(space: Space, seen: Sequence[Seen]) -> list[dict[str, Any]]:
 
     Returns:
         Name, share, and low and high of its 95% interval over functions that fit the trials; nothing where too few
-        were seen.
+        were seen, or there is but one choice.
     """
-    if len({each.number for each in seen}) < FEWEST_TRIALS:
+    names = list(space.levels())
+    if len({each.number for each in seen}) < FEWEST_TRIALS or len(names) == 1:
         return []
-    surface = Surface(space, seen, [each.loss for each in seen])
-    rng = np.random.default_rng(0)
-    bases = [{name: levels[rng.integers(len(levels))] for name, levels in space.levels().items()} for _ in range(BASES)]
-    points = [{**base, name: level} for name, levels in space.levels().items() for level in levels for base in bases]
-    drawn = surface.draws([*bases, *points])
-    everywhere, drawn = drawn[:, : len(bases)].var(axis=1), drawn[:, len(bases) :]
-    found, start = [], 0
-    for name, levels in space.levels().items():
-        stop = start + len(levels) * len(bases)
-        effect = drawn[:, start:stop].reshape(len(drawn), len(levels), len(bases)).mean(axis=2)
-        shares = np.minimum(effect.var(axis=1) / np.maximum(everywhere, 1e-12), 1.0)
+    points = _spread(space)
+    drawn = Surface(space, seen, [math.log(each.loss) for each in seen]).draws(points)
+    found = []
+    for name in names:
+        shares = _main_effect(drawn, [point[name] for point in points])
         low, high = np.quantile(shares, [0.025, 0.975])
         found.append({"name": space.title(name), "share": float(shares.mean()), "low": float(low), "high": float(high)})
-        start = stop
     return sorted(found, key=lambda entry: -float(entry["share"]))
+
+
+def _spread(space: Space) -> list[dict[str, Any]]:
+    """Return points all over the space: each level of a choice as often as any other, with others at random."""
+    rng, columns = np.random.default_rng(0), {}
+    for name, levels in space.levels().items():
+        places = np.resize(np.arange(len(levels)), POINTS)
+        columns[name] = [levels[place] for place in rng.permutation(places)]
+    return [{name: column[i] for name, column in columns.items()} for i in range(POINTS)]
+
+
+def _main_effect(values: Array, levels: Sequence[Any]) -> Array:
+    """Return the share of the variance of values [DRAWS, POINTS] between the levels of a choice.
+
+    It is epsilon squared (Kelley, 1935): what differs between levels by the chance of which points they got is taken
+    off.
+    """
+    order = {level: place for place, level in enumerate(dict.fromkeys(levels))}
+    groups = np.array([order[level] for level in levels])
+    centred = values - values.mean(axis=1, keepdims=True)
+    counts = np.bincount(groups)
+    means = np.stack([centred[:, groups == group].mean(axis=1) for group in range(len(counts))], axis=1)
+    between, whole = (means**2 * counts).sum(axis=1), (centred**2).sum(axis=1)
+    within = (whole - between) / (len(levels) - len(counts))
+    share: Array = np.clip((between - (len(counts) - 1) * within) / np.maximum(whole, 1e-12), 0.0, 1.0)
+    return share

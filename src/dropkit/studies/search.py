@@ -152,8 +152,8 @@ class Search:
         for index, size in enumerate(sizes, 1):
             generation = [self._draw() for _ in range(size)]
             self._halve(generation, pictures, f"generation {index} of {len(sizes)}")
-            if self.progress:
-                best = min(self.trials, key=lambda trial: trial.loss)
+            best = min(self.trials, key=lambda trial: trial.loss)
+            if self.progress and math.isfinite(best.loss):
                 say(
                     f"search {index}/{len(sizes)}: {len(self.trials)} policies tried; lowest validation loss so far "
                     f"{best.loss:.3f} with {best.policy}"

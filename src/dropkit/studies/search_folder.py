@@ -14,7 +14,7 @@ from dropkit.runs.config import TrainConfig, safe_name, short_hash
 from dropkit.runs.record import RunFolder, refuse_other_fields
 from dropkit.runs.run import changed_options
 from dropkit.studies.space import Space
-from dropkit.studies.storage import shown_url
+from dropkit.studies.storage import FILE, shown_url
 
 DEFAULT_TRIALS = 30
 _STATE = ("trials", "fingerprint")
@@ -47,8 +47,13 @@ class SearchFolder:
         if self.begun:
             stored = {name: value for name, value in read_json(self.file).items() if name not in _STATE}
             refuse_other_fields("search", self.path, stored, self.identity)
-        else:
+        elif not self._is_new():
             RunFolder(self.path).require_same(self.base)  # refuses whatever is there
+
+    def _is_new(self) -> bool:
+        """Whether nothing is there but what a search leaves that was stopped as it began."""
+        names = [] if not self.path.is_dir() else [child.name for child in self.path.iterdir()]
+        return bool(names) and all(name.startswith((FILE, ".")) for name in names)
 
     def refuse_other_pictures(self, pictures: Pictures) -> None:
         """Raise if the search saw other pictures."""
@@ -58,25 +63,33 @@ class SearchFolder:
                 f"or give a new folder with --out"
             )
 
-    def settle(self, trials: int | None, pictures: Pictures) -> int:
-        """Return how many trials there are, and note it; a search that goes on keeps its number."""
-        if self.begun:
-            stored = int(read_json(self.file)["trials"])
-            if trials not in (None, stored):
-                raise DropkitError(
-                    f"the search in {str(self.path)!r} has {stored} trials, and which are stopped early depends on "
-                    f"their number: ask for as many, or give a new folder with --out"
-                )
-            return stored
-        trials = trials or DEFAULT_TRIALS
-        make_folder(self.path)
-        write_json(self.file, {**self.identity, "trials": trials, "fingerprint": pictures.fingerprint})
-        return trials
+    def trials(self, asked: int | None, most: int) -> int:
+        """Return how many trials there are; a search that goes on keeps its number.
 
-    def fingerprint(self, space: Space, pictures: Pictures) -> str:
+        Args:
+            asked: the number that was asked for, if any.
+            most: how many different ones there are.
+        """
+        if not self.begun:
+            return min(asked or DEFAULT_TRIALS, most)
+        stored = int(read_json(self.file)["trials"])
+        if asked not in (None, stored):
+            raise DropkitError(
+                f"the search in {str(self.path)!r} has {stored} trials, and which are stopped early depends on their "
+                f"number: ask for as many, or give a new folder with --out"
+            )
+        return stored
+
+    def note(self, trials: int, pictures: Pictures) -> None:
+        """Note that the search has begun."""
+        if not self.begun:
+            make_folder(self.path)
+            write_json(self.file, {**self.identity, "trials": trials, "fingerprint": pictures.fingerprint})
+
+    def fingerprint(self, trials: int, space: Space, pictures: Pictures) -> str:
         """Return what tells this search from any other one, for optuna's storage."""
-        state = {name: read_json(self.file)[name] for name in _STATE}
-        return json.dumps({**self.identity, **state, "space": space.to_json()}, sort_keys=True)
+        state = {"trials": trials, "fingerprint": pictures.fingerprint, "space": space.to_json()}
+        return json.dumps({**self.identity, **state}, sort_keys=True)
 
     def command(self, trials: int, storage: str | None, seeds: int | None) -> str:
         """Return the command that makes the search."""

@@ -8,7 +8,16 @@ from dropkit.runs.config import TrainConfig
 from dropkit.runs.run import train_command
 from dropkit.studies.halving import rungs
 from dropkit.studies.response import importance, response, seen_in
-from dropkit.studies.search import Finalist, Search
+from dropkit.studies.search import Finalist, Search, policy_name
+
+AGAINST = ("hurts", "diverged")
+WHY = {
+    "none": "best in the search, but not shown to help",
+    "undertrained": "best in the search, but not trained long enough to be judged",
+    "hurts": "what the search found is shown to hurt",
+    "diverged": "what the search found diverges",
+}
+"""What a verdict means for the use of what was found, where nothing is shown to help."""
 
 
 class SearchRecord:
@@ -39,7 +48,7 @@ class SearchRecord:
         """Return the record with the search in it."""
         search, best = self.search, self.finalists[0]
         trials = [trial.to_json() for trial in search.trials]
-        used = self._used(record)
+        used, why = self._used(record)
         seen = seen_in(trials, [trial.rows for trial in search.trials], rungs(search.epochs))
         told = {
             "sentence": self._sentence(trials),
@@ -54,22 +63,30 @@ class SearchRecord:
             "response": response(search.space, seen, best.trial.params or {}),
             "importance": importance(search.space, seen),
             **self._time(),
+            "use": {"policy": policy_name(search.base, used), "why": why},
             "train": train_command(dataclasses.replace(used, seed=0, out=None, threads=None)),
             "python": _python(used, self.shape),
         }
         return {**record, "question": "tune", "command": self.command, "search": told}
 
-    def _used(self, record: dict[str, Any]) -> TrainConfig:
-        """Return the training to use: what the search found, unless the comparison says that it hurts."""
-        hurts = record["policies"][-1]["verdict"]["kind"] in ("hurts", "diverged")
-        return self.arms[0] if hurts else self.arms[-1]
+    def _used(self, record: dict[str, Any]) -> tuple[TrainConfig, str]:
+        """Return the training to use, and why: what helps; else what was found, if nothing speaks against it."""
+        rows = record["policies"]
+        kinds = [(row["verdict"] or {}).get("kind") for row in rows]
+        if "helps" in kinds:
+            place = [row["name"] for row in rows].index(record["recommendation"]["policy"])
+            return self.arms[place], "shown to help"
+        return (self.arms[0] if kinds[-1] in AGAINST else self.arms[-1]), WHY[str(kinds[-1])]
 
     def _sentence(self, trials: Sequence[dict[str, Any]]) -> str:
         best = self.finalists[0]
         stopped = sum(trial["status"] == "stopped" for trial in trials)
+        own = best.trial.config.weight_decay != self.search.base.weight_decay
         return (
-            f"Of {len(trials)} policies tried on the validation loss, {best.trial.policy} was best: {best.mean:.3f} "
-            f"nats, mean of {len(best.losses)} seeds. {stopped} were stopped early."
+            f"Of {len(trials) - len(self.arms) + 1} policies tried on the validation loss beside none and "
+            f"{self.search.space.tutorial}, {best.trial.policy} was best: {best.mean:.3f} nats, mean of "
+            f"{len(best.losses)} seeds. {stopped} were stopped early."
+            + (" Its weight decay is another one, so that not all of a difference need be dropout's." if own else "")
         )
 
     def _time(self) -> dict[str, Any]:
@@ -98,6 +115,20 @@ def _python(config: TrainConfig, shape: tuple[int, int, int]) -> str:
             "model = ...  # your network",
             f'dropkit.insert(model, "{config.dropout}", {example})',
             f"optimizer = torch.optim.{optimizer}(model.parameters(), lr={config.learning_rate:g}{momentum}{decay})",
+            *_beside(config),
             "# train as ever: model.train() for each epoch, model.eval() before you measure",
         )
     )
+
+
+def _beside(config: TrainConfig) -> list[str]:
+    """Return what else the trials had that a training loop has to do."""
+    lines = []
+    if config.schedule != "constant" and config.dropout != "none":
+        lines.append(f'rates = dropkit.schedule.Scheduled(model, dropkit.schedule.parse("{config.schedule}"))')
+        lines.append("# before each step: rates.apply(share of the training that is done)")
+    if config.max_norm is not None:
+        lines.append(f"# after each optimizer.step(): dropkit.max_norm(model, {config.max_norm:g})")
+    if config.finetune:
+        lines.append("# the trials gave published weights a tenth of that learning rate")
+    return lines

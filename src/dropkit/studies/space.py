@@ -1,6 +1,7 @@
 """What a search chooses: the rate of each role, the kind of dropout, the weight decay beside them."""
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,21 @@ class Space:
     decays: tuple[float, ...]
     tutorial: str
 
+    @property
+    def size(self) -> int:
+        """How many different trainings there are in it: at rate 0 all kinds are the same.
+
+        Example:
+            >>> Space((Choice("fc", ("unit", "gaussian"), 0.1),), (0.0, 1e-4), "fc=0.5").size
+            10
+        """
+        rates = (1 + (len(choice.rates()) - 1) * len(choice.kinds) for choice in self.choices)
+        return math.prod(rates) * len(self.decays)
+
+    def key(self, params: Params) -> tuple[str, float]:
+        """Return what makes two trials the same: the policy, and the weight decay."""
+        return self.policy(params), float(params.get(DECAY, self.decays[0]))
+
     def suggest(self, trial: "Trial") -> None:
         """Have optuna choose every parameter of a trial."""
         for choice in self.choices:
@@ -125,8 +141,8 @@ class Space:
 
     def config(self, base: TrainConfig, params: Params) -> TrainConfig:
         """Return the training that the parameters mean."""
-        trained = arm_config(base, self.policy(params))
-        return dataclasses.replace(trained, weight_decay=float(params.get(DECAY, self.decays[0])))
+        policy, decay = self.key(params)
+        return dataclasses.replace(arm_config(base, policy), weight_decay=decay)
 
     def references(self) -> list[tuple[str, dict[str, Any] | None]]:
         """Return the policies that are always tried, with their parameters; None for one outside the space."""
@@ -134,8 +150,11 @@ class Space:
         plain |= {choice.kind_name: choice.kinds[0] for choice in self.choices if len(choice.kinds) > 1}
         plain |= {DECAY: self.decays[0]} if len(self.decays) > 1 else {}
         flat = self.tutorial.partition("=")[0]
-        inside = any(choice.site == flat and choice.kinds[0] == "unit" for choice in self.choices)
-        return [("none", plain), (self.tutorial, {**plain, flat: TUTORIAL_RATE} if inside else None)]
+        there = next((choice for choice in self.choices if choice.site == flat and "unit" in choice.kinds), None)
+        if there is None:
+            return [("none", plain), (self.tutorial, None)]
+        kind = {there.kind_name: "unit"} if len(there.kinds) > 1 else {}
+        return [("none", plain), (self.tutorial, {**plain, **kind, flat: TUTORIAL_RATE})]
 
     def to_json(self) -> dict[str, Any]:
         """Return the space as plain JSON."""
@@ -172,18 +191,30 @@ def make_space(
     named = tuple(sites) if sites is not None else tuple(role for role in ("conv", flat) if role in roles)
     if not named:
         raise DropkitError("the network has no site to search: name some, as in --sites conv,fc")
-    for site in named:
-        if "=" in site or ":" in site:
-            raise DropkitError(f"sites are names alone, such as conv or fc[0], and got {site!r}: rates are searched")
-    if len(set(named)) < len(named):
-        raise DropkitError(f"sites names one twice: {','.join(named)}")
+    require_names(named, kinds)
     wanted = tuple(kinds) if kinds is not None else DEFAULT_KINDS
-    for kind in wanted:
-        if kind.partition("/")[0] not in KINDS:
-            raise unknown("kind of dropout", kind, KINDS)
     choices = tuple(_choice(site, wanted, given=kinds is not None) for site in named)
     own = (float(decay), *(float(each) for each in (DECAYS if decays is None else decays)))
     return Space(choices, tuple(dict.fromkeys(own)), f"{flat}={TUTORIAL_RATE:g}")
+
+
+def require_names(sites: Sequence[str] | None, kinds: Sequence[str] | None) -> None:
+    """Refuse names that are wrong in any network.
+
+    Raises:
+        DropkitError: naming them.
+    """
+    for site in sites or ():
+        if "=" in site or ":" in site:
+            raise DropkitError(f"sites are names alone, such as conv or fc[0], and got {site!r}: rates are searched")
+    for what, names in (("sites", sites or ()), ("kinds", kinds or ())):
+        if len(set(names)) < len(names):
+            raise DropkitError(f"{what} names one twice: {','.join(names)}")
+    for kind in kinds or ():
+        name, slash, argument = kind.partition("/")
+        if name not in KINDS:
+            raise unknown("kind of dropout", kind, KINDS)
+        Policy.parse(f"fc={name}:{STEP}{slash}{argument}")  # what is wrong with the number is said there
 
 
 def _choice(site: str, wanted: Sequence[str], *, given: bool) -> Choice:

@@ -1,6 +1,6 @@
 """Where a search keeps its trials: optuna's study, in a file of its folder or behind any URL that optuna takes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FILE = "trials.db"
 _IDENTITY = "dropkit"
+ATTEMPTS = 20  # of the sampler to choose something new
 
 
 def default_storage(folder: Path) -> str:
@@ -78,7 +79,8 @@ class Storage:
     def trial(self, number: int, space: Space, fixed: Mapping[str, Any] | None = None) -> "Trial":
         """Return the trial of this number with its parameters, drawn now unless they are there already.
 
-        What is drawn is a function of the seed, the number and what became of the trials before it.
+        What is drawn is a function of the seed, the number and what became of the trials before it; it is none of them
+        again.
 
         Args:
             number: of the trial, from 0; those before it are there.
@@ -92,20 +94,43 @@ class Storage:
         from optuna.trial import TrialState
 
         with self._reached():
-            drawn = np.random.SeedSequence([self.seed, number]).generate_state(1)[0]
-            self.study.sampler = optuna.samplers.TPESampler(seed=int(drawn))
             known = self.study.get_trials(deepcopy=False)
             if number < len(known) and known[number].state != TrialState.WAITING:
-                # Of an earlier start. optuna has no public way back to it; where that was killed before all parameters
-                # were there, the rest is drawn as it would have been.
+                # Of an earlier start; optuna has no public way back to it.
                 trial = optuna.Trial(self.study, known[number]._trial_id)
             else:
-                if fixed is not None and number == len(known):
-                    self.study.enqueue_trial(dict(fixed))
+                if number == len(known):  # all parameters at once, so that no stop leaves some of them
+                    self.study.enqueue_trial(dict(fixed or self._drawn(number, space)))
                 trial = self.study.ask()
             if not self._finished(trial):
-                space.suggest(trial)
+                space.suggest(trial)  # which finds them there
             return trial
+
+    def _drawn(self, number: int, space: Space) -> dict[str, Any]:
+        """Return the parameters that optuna chooses next, in a copy of the study in memory."""
+        import optuna
+
+        before = self.study.get_trials()
+        seen = {space.key(trial.params) for trial in before if trial.params}
+        copy = optuna.create_study()
+        copy.add_trials(before)
+        for attempt in range(ATTEMPTS):
+            drawn = np.random.SeedSequence([self.seed, number, attempt]).generate_state(1)[0]
+            copy.sampler = optuna.samplers.TPESampler(seed=int(drawn))
+            trial = copy.ask()
+            space.suggest(trial)
+            if space.key(trial.params) not in seen:
+                return dict(trial.params)
+        return self._left(number, space, seen)
+
+    def _left(self, number: int, space: Space, seen: Collection[tuple[str, float]]) -> dict[str, Any]:
+        """Return parameters that have not been tried, at random; any where all have been."""
+        rng, levels = np.random.default_rng([self.seed, number]), space.levels()
+        for _ in range(100 * space.size):
+            params = {name: values[rng.integers(len(values))] for name, values in levels.items()}
+            if space.key(params) not in seen:
+                break
+        return params
 
     def tell(self, trial: "Trial", scores: Mapping[int, float], value: float | None, about: Mapping[str, Any]) -> None:
         """Keep what became of a trial; one that has its end already stays as it is.
@@ -151,6 +176,11 @@ class Storage:
         except DropkitError:
             raise
         except Exception as error:
+            if type(error).__name__ == "UpdateFinishedTrialError":
+                raise DropkitError(
+                    f"another process works on the search {self.name!r}: wait until it has ended, or give this one "
+                    f"another folder with --out"
+                ) from None
             reason = str(error.__cause__ or error).strip().partition("\n")[0]
             raise DropkitError(
                 f"the storage {shown_url(self.url)!r} cannot be used ({type(error).__name__}: {reason}): give a URL "

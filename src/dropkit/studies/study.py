@@ -83,6 +83,8 @@ class Study:
         console.print(Text(self.recommendation["sentence"]))
         console.print(Text(f"Next: {self.recommendation['command']}"), soft_wrap=True)
         if search:
+            use = search["use"]
+            console.print(Text(f"To train with {use['policy']} ({use['why']}):\n{search['train']}"), soft_wrap=True)
             console.print(Text(f"In Python:\n{search['python']}"), soft_wrap=True)
 
 
@@ -90,7 +92,7 @@ def _search_lines(search: dict[str, Any]) -> list[str]:
     """Say what a search found, what it took, and which of its choices mattered."""
     spent, whole, saved = search["spent"], search["whole"], search["saved"]
     cost = (
-        f"{plural(spent['epochs'], 'epoch')} in {duration(spent['seconds'])}, where "
+        f"{plural(spent['epochs'], 'epoch')} in {duration(spent['seconds'])} of training, where "
         f"{plural(len(search['trials']), 'whole training')} would have taken {plural(whole['epochs'], 'epoch')} in "
         f"{duration(whole['seconds'])}: {f'{saved:.0%} saved' if saved > 0 else 'nothing saved'}."
     )

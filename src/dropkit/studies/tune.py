@@ -1,6 +1,7 @@
 """Search the dropout that a network needs: on validation loss, in a fraction of the time, and confirmed afterwards."""
 
 import dataclasses
+import math
 import shlex
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,6 +12,7 @@ import torch
 from dropkit.data.pictures import Pictures
 from dropkit.data.split import Split
 from dropkit.errors import DropkitError, unknown
+from dropkit.files import make_folder
 from dropkit.models.site_search import sites as find_sites
 from dropkit.models.sites import HasSites
 from dropkit.runs.config import TrainConfig, require_number
@@ -26,10 +28,10 @@ from dropkit.studies.halving import planned_epochs
 from dropkit.studies.pictures import study_pictures
 from dropkit.studies.plan import DEFAULT_SEEDS, Plan
 from dropkit.studies.question import Question
-from dropkit.studies.search import SEEDS, Finalist, Search, policy_name
+from dropkit.studies.search import SEEDS, Finalist, Search
 from dropkit.studies.search_folder import SearchFolder, listed
 from dropkit.studies.search_record import SearchRecord
-from dropkit.studies.space import Space, make_space
+from dropkit.studies.space import Space, make_space, require_names
 from dropkit.studies.storage import Storage, default_storage, shown_url
 from dropkit.studies.study import Study
 
@@ -42,8 +44,8 @@ def tune(
     *,
     trials: int | None = None,
     budget: str | None = None,
-    sites: Sequence[str] | None = None,
-    kinds: Sequence[str] | None = None,
+    sites: str | Sequence[str] | None = None,
+    kinds: str | Sequence[str] | None = None,
     weight_decays: Sequence[float] | None = None,
     seeds: int | None = None,
     metric: str = "error",
@@ -103,6 +105,8 @@ def tune(
     if trials is not None and budget is not None:
         raise DropkitError("give either trials or a budget of time, not both")
     seconds = None if budget is None else parse_budget(budget)
+    sites, kinds = _parts(sites), _parts(kinds)
+    require_names(sites, kinds)
     executor = choose_executor(workers, config.threads, ray, cpus_per_trial, gpus_per_trial)
     base = dataclasses.replace(config, dropout="none", out=None)
     asked = {"sites": listed(sites), "kinds": listed(kinds), "weight_decays": listed(weight_decays)}
@@ -116,11 +120,14 @@ def tune(
         cost = _cost(base, space, data, folder.path, executor.threads, progress=progress)
         count = seeds or DEFAULT_SEEDS
         if seconds is not None and not folder.begun:  # a search that goes on keeps what its budget once bought
-            trials = trials_within((seconds - executor.start_seconds) * executor.workers, cost, count)
-        trials = folder.settle(trials, data[0])
+            trials = trials_within(seconds - executor.start_seconds, cost, count, executor.workers)
+        trials = folder.trials(trials, _room(space, trials))
         url = storage or default_storage(folder.path)
-        identity = folder.fingerprint(space, data[0])
+        if storage is None:
+            make_folder(folder.path)
+        identity = folder.fingerprint(trials, space, data[0])
         with closing(Storage(url, folder.path.resolve().name, identity, base.seed)) as kept:
+            folder.note(trials, data[0])
             if progress:
                 say(_forecast(trials, cost, executor.workers, count))
                 say(f"watch it: optuna-dashboard {shlex.quote(shown_url(url))}")
@@ -147,6 +154,11 @@ def tune(
         return answer(plan, data, seeds=seeds, progress=progress, about=about)
 
 
+def _parts(names: str | Sequence[str] | None) -> Sequence[str] | None:
+    """Return names, which may be given as the option has them, with commas between."""
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+
+
 def _roles(base: TrainConfig, pictures: Pictures) -> set[str]:
     """Return the roles of the network's sites."""
     if base.pretrained:
@@ -166,41 +178,66 @@ def _cost(
     return estimate(dataclasses.replace(base, dropout=space.tutorial), data, threads, features)
 
 
-def trials_within(seconds: float, cost: Estimate, seeds: int) -> int:
+def _room(space: Space, asked: int | None) -> int:
+    """Return how many different trials there are, with those that are always made.
+
+    Raises:
+        DropkitError: if more are asked for, or too few are left to search.
+    """
+    outside = sum(params is None for _, params in space.references())
+    most = space.size + outside
+    if (asked or FEWEST_TRIALS) > most:
+        raise DropkitError(
+            f"the space has {most} different policies, and {asked or FEWEST_TRIALS} trials are "
+            f"{'asked for' if asked else 'the fewest'}: add --sites, --kinds or --weight-decays"
+            f"{', or ask for fewer --trials' if asked else ''}"
+        )
+    return most
+
+
+def trials_within(seconds: float, cost: Estimate, seeds: int, workers: int) -> int:
     """Return how many trials a time is enough for, with the confirmation's trainings.
 
     Args:
-        seconds: of all workers together.
+        seconds: that search and confirmation may take.
         cost: of one training.
         seeds: of each of the three policies that are compared in the end.
+        workers: trainings at a time.
     """
-    left = seconds * cost.epochs / cost.seconds - 3 * seeds * cost.epochs
-    within = [count for count in range(FEWEST_TRIALS, MOST_TRIALS + 1) if search_epochs(count, cost.epochs) <= left]
-    return max(within, default=FEWEST_TRIALS)
+    left = seconds * cost.epochs / cost.seconds - confirmation_epochs(seeds, cost.epochs, workers)
+    counts = range(FEWEST_TRIALS, MOST_TRIALS + 1)
+    return max((n for n in counts if search_epochs(n, cost.epochs, workers) <= left), default=FEWEST_TRIALS)
 
 
-def search_epochs(trials: int, epochs: int) -> int:
-    """Return about how many epochs a search trains.
+def search_epochs(trials: int, epochs: int, workers: int = 1) -> int:
+    """Return about how many epochs a search takes, of as many trainings at a time as there are workers.
 
-    >>> search_epochs(30, 40), 30 * 40
-    (499, 1200)
+    >>> search_epochs(30, 40), search_epochs(30, 40, workers=2), 30 * 40
+    (499, 289, 1200)
     """
-    return 2 * epochs + planned_epochs(trials - 2, epochs, SEEDS)
+    return math.ceil(2 / workers) * epochs + planned_epochs(trials - 2, epochs, SEEDS, workers)
+
+
+def confirmation_epochs(seeds: int, epochs: int, workers: int) -> int:
+    """Return how many epochs the comparison of three policies takes.
+
+    >>> confirmation_epochs(5, 40, workers=2)
+    320
+    """
+    return math.ceil(3 * seeds / workers) * epochs
 
 
 def _forecast(trials: int, cost: Estimate, workers: int, seeds: int) -> str:
-    epochs = search_epochs(trials, cost.epochs)
-    seconds = [each * cost.seconds / cost.epochs / workers for each in (epochs, 3 * seeds * cost.epochs)]
+    both = search_epochs(trials, cost.epochs, workers), confirmation_epochs(seeds, cost.epochs, workers)
+    times = [duration(epochs * cost.seconds / cost.epochs) for epochs in both]
     return (
-        f"search: {trials} trials, about {epochs:,} epochs in {duration(seconds[0])}; then at most 3 policies with "
-        f"{seeds} fresh seeds each, about {duration(seconds[1])} ({workers} at a time)"
+        f"search: {trials} trials, about {search_epochs(trials, cost.epochs):,} epochs in {times[0]}; then 3 policies "
+        f"with {seeds} fresh seeds each, about {times[1]} ({workers} at a time)"
     )
 
 
 def _arms(search: Search, finalists: Sequence[Finalist]) -> list[TrainConfig]:
-    """Return the trainings to compare: no dropout, the tutorial's policy, and what was found, if it is neither."""
+    """Return the trainings to compare: no dropout, the tutorial's policy, and what was found."""
     base = search.base
-    arms = [base, dataclasses.replace(base, dropout=search.space.tutorial)]
-    arms.append(dataclasses.replace(finalists[0].trial.config, seed=base.seed, out=None))
-    seen: dict[str, TrainConfig] = {policy_name(base, arm): arm for arm in arms}
-    return list(seen.values())
+    found = dataclasses.replace(finalists[0].trial.config, seed=base.seed, out=None)
+    return [base, dataclasses.replace(base, dropout=search.space.tutorial), found]
