@@ -110,8 +110,8 @@ def test_a_search_is_told_before_the_recommendation_and_how_to_use_it_after(tmp_
     lines = printed(tmp_path, search=SEARCH).splitlines()
     assert lines[lines.index("Look 1 at these 151 test pictures.") + 1 :] == [
         "Of 4 policies tried on validation loss, fc=0.45 was best.",
-        "1,499 epochs in 3 min 4 s of training, where 4 whole trainings would have taken 3,200 epochs in 7 min 20 s: 58% "
-        "saved.",
+        "1,499 epochs in 3 min 4 s of training, where 4 whole trainings would have taken 3,200 epochs in 7 min 20 s: "
+        "58% saved.",
         "What makes the validation loss vary, with 95% intervals: fc rate 55% (30 to 79%), [conv] kind 7% (1 to 18%).",
         "Keep none.",
         "Next: dropkit train pets",
