@@ -1,16 +1,15 @@
-"""What successive halving costs and is worth: a finished study's curves looked up, nothing trained.
+"""What successive halving costs and is worth: finished studies' curves looked up, nothing trained.
 
-    python benchmarks/halving.py STUDY [--draws 2000] [--trials 28] [--seed 0]
+    python benchmarks/halving.py STUDY [STUDY ...] [--draws 2000] [--trials 28] [--seed 0]
 
 STUDY is the folder of a finished `dropkit compare` over a grid of policies (as benchmarks/rate_grid.py reads it), every
-training of as many --epochs, with at least 3 seeds. A draw takes one seed for all its trials and draws their policies
-from the grid, with replacement. Trials are divided into generations and thinned out as `dropkit.studies.halving` says,
-by one criterion or another; the lowest of each generation trains with a second seed, and the lowest mean of the two
-is chosen. Beside that:
+training of as many --epochs; several are the same grid with other seeds. A draw takes one seed for all its trials and
+draws their policies from the grid, with replacement. Trials are divided into generations and thinned out as
+`dropkit.studies.halving` says, by one criterion or another, or at earlier rungs; of those that come to the end the
+lowest loss is chosen. Beside that:
 
-- all whole: no halving, the lowest loss with the draw's one seed;
-- fewer whole: the same with as many of the draw's trials as halving's epochs allow;
-- whole grid, 2 seeds: every policy with the two seeds that halving uses: what those seeds can tell at most;
+- all whole: no halving;
+- fewer whole: as many of the draw's trials, whole, as halving's epochs allow;
 - random: the draw's first policy.
 
 Regret: the chosen policy's mean lowest validation loss over the seeds that chose nothing, less the lowest mean that
@@ -28,12 +27,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from dropkit.files import read_json
-from dropkit.studies.halving import best_third, generations, planned_epochs, rungs
+from dropkit.studies.halving import best_third, generations, rungs
 
 Array = NDArray[np.float64]
 Criterion = Callable[[Sequence[float]], float]
+Rungs = Callable[[int], tuple[int, ...]]
 
 
 def heading(losses: Sequence[float]) -> float:
@@ -44,8 +45,19 @@ def heading(losses: Sequence[float]) -> float:
     return last if not early else 2 * last - math.fsum(early) / len(early)
 
 
+def earlier(epochs: int) -> tuple[int, ...]:
+    """Return the rungs of halving by thirds."""
+    return math.ceil(epochs / 9), math.ceil(epochs / 3)
+
+
 CRITERIA: dict[str, Criterion] = {"last": lambda losses: losses[-1], "lowest so far": min, "heading": heading}
-CHOOSING = 2  # seeds: one for the search, one more for the generations' best
+WAYS: dict[str, tuple[Rungs, str]] = {
+    "halving, last": (rungs, "last"),
+    "halving, lowest so far": (rungs, "lowest so far"),
+    "halving, heading": (rungs, "heading"),
+    "halving at a ninth and a third, last": (earlier, "last"),
+    "halving at a ninth and a third, heading": (earlier, "heading"),
+}
 
 
 @dataclass(frozen=True)
@@ -72,17 +84,11 @@ class Grid:
 
 @dataclass(frozen=True)
 class Draw:
-    """One search: a policy for each trial, the seed they train with, a second one, and the seeds that judge."""
+    """One search: a policy for each trial, the seed they train with, and the seeds that judge."""
 
     policies: NDArray[np.int64]
     seed: int
-    second: int
     judges: NDArray[np.int64]
-
-    @property
-    def choosing(self) -> list[int]:
-        """Both seeds that choose."""
-        return [self.seed, self.second]
 
 
 def scored(losses: Array, criterion: Criterion) -> Array:
@@ -90,28 +96,24 @@ def scored(losses: Array, criterion: Criterion) -> Array:
     return np.array([[criterion(curve) for curve in row] for row in losses.tolist()])
 
 
-def read_grid(folder: Path) -> Grid:
-    """Return the curves of a study, or say why they cannot be looked up."""
-    if not (folder / "study.json").is_file():
-        raise SystemExit(f"{folder} holds no study.json: give the folder of a finished `dropkit compare`")
+def read_grid(folders: Sequence[Path]) -> Grid:
+    """Return the curves of studies of the same policies, seeds side by side, or say why they cannot be looked up."""
     runs: dict[str, list[dict[str, Any]]] = {}
-    for run in read_json(folder / "study.json")["runs"]:  # a policy's seeds stand in the same order
-        runs.setdefault(run["policy"], []).append(run)
+    for folder in folders:
+        if not (folder / "study.json").is_file():
+            raise SystemExit(f"{folder} holds no study.json: give the folder of a finished `dropkit compare`")
+        for run in read_json(folder / "study.json")["runs"]:  # a policy's seeds stand in the same order
+            runs.setdefault(run["policy"], []).append(run)
     lengths = {len(run["epochs"]) for of_policy in runs.values() for run in of_policy}
-    seeds = {len(of_policy) for of_policy in runs.values()}
-    if len(lengths) != 1 or len(seeds) != 1 or min(seeds) <= CHOOSING:
-        raise SystemExit(
-            f"the study has trainings of {sorted(lengths)} epochs and policies of {sorted(seeds)} seeds: give one "
-            f"whose trainings are all as long and whose policies have the same seeds, {CHOOSING + 1} or more"
-        )
+    seeds = {tuple(run["seed"] for run in of_policy) for of_policy in runs.values()}
+    if len(lengths) != 1 or len(seeds) != 1 or len(set(min(seeds))) < max(2, len(min(seeds))):
+        raise SystemExit("give studies whose trainings are all as long, of the same policies, each with other seeds")
     losses = np.array([[[row["val_loss"] for row in run["epochs"]] for run in group] for group in runs.values()])
     tests = [[run["summary"]["test"] for run in group] for group in runs.values()]
     errors, test_losses = (np.array([[test[name] for test in row] for row in tests]) for name in ("error", "nll"))
-    scores = {
-        (name, rung): scored(losses[:, :, :rung], criterion)
-        for name, criterion in CRITERIA.items()
-        for rung in rungs(losses.shape[2])
-    }
+    epochs = losses.shape[2]
+    wanted = {(criterion, rung) for of_epochs, criterion in WAYS.values() for rung in of_epochs(epochs)}
+    scores = {(name, rung): scored(losses[:, :, :rung], CRITERIA[name]) for name, rung in wanted}
     return Grid(losses, errors, test_losses, scores)
 
 
@@ -119,22 +121,21 @@ def drawn(grid: Grid, trials: int, rng: np.random.Generator) -> Draw:
     """Draw a search."""
     policies, seeds = grid.lowest.shape
     order = rng.permutation(seeds)
-    return Draw(rng.integers(policies, size=trials), int(order[0]), int(order[1]), order[CHOOSING:])
+    return Draw(rng.integers(policies, size=trials), int(order[0]), order[1:])
 
 
-def halved(grid: Grid, draw: Draw, criterion: str) -> tuple[int, int]:
+def halved(grid: Grid, draw: Draw, of_epochs: Rungs, criterion: str) -> tuple[int, int]:
     """Return the policy that halving chooses, and the epochs that it took."""
-    lowest = grid.lowest
-    best = set()
+    finalists, spent, epochs = [], 0, grid.losses.shape[2]
     for generation in generations(len(draw.policies)):
-        alive = list(generation)
-        for rung in rungs(grid.losses.shape[2]):
+        alive, done = list(generation), 0
+        for rung in of_epochs(epochs):
+            spent += len(alive) * (rung - done)
             scores = grid.scores[criterion, rung][:, draw.seed]
-            alive = best_third({trial: float(scores[draw.policies[trial]]) for trial in alive})
-        best.add(min((int(draw.policies[trial]) for trial in alive), key=lambda policy: lowest[policy, draw.seed]))
-    chosen = min(sorted(best), key=lambda policy: lowest[policy, draw.choosing].mean())
-    epochs = grid.losses.shape[2]
-    return chosen, planned_epochs(len(draw.policies), epochs) + len(best) * epochs
+            alive, done = best_third({trial: float(scores[draw.policies[trial]]) for trial in alive}), rung
+        spent += len(alive) * (epochs - done)
+        finalists += [int(draw.policies[trial]) for trial in alive]
+    return min(sorted(finalists), key=lambda policy: grid.lowest[policy, draw.seed]), spent
 
 
 def whole(grid: Grid, draw: Draw, count: int) -> tuple[int, int]:
@@ -143,19 +144,12 @@ def whole(grid: Grid, draw: Draw, count: int) -> tuple[int, int]:
     return int(policies[grid.lowest[policies, draw.seed].argmin()]), len(policies) * grid.losses.shape[2]
 
 
-def every(grid: Grid, draw: Draw) -> tuple[int, int]:
-    """Return the policy that the whole grid chooses with both seeds, and its epochs."""
-    means = grid.lowest[:, draw.choosing].mean(1)
-    return int(means.argmin()), len(means) * CHOOSING * grid.losses.shape[2]
-
-
 def choices(grid: Grid, draw: Draw) -> dict[str, tuple[int, int]]:
     """Return what each way of searching chooses, and the epochs that it takes."""
-    found = {f"halving, {criterion}": halved(grid, draw, criterion) for criterion in CRITERIA}
+    found = {name: halved(grid, draw, *way) for name, way in WAYS.items()}
     affordable = max(1, found["halving, last"][1] // grid.losses.shape[2])
     found["all whole"] = whole(grid, draw, len(draw.policies))
     found["fewer whole"] = whole(grid, draw, affordable)
-    found["whole grid, 2 seeds"] = every(grid, draw)
     found["random"] = whole(grid, draw, 1)
     return found
 
@@ -211,10 +205,18 @@ def report(grid: Grid, draws: Sequence[Draw]) -> None:
     )
 
 
+def foretold(grid: Grid, epoch: int) -> float:
+    """Return how well a training's loss at an epoch ranks the policies: Spearman's correlation with their mean lowest
+    loss of the other seeds, mean over the seeds."""
+    seeds = range(grid.losses.shape[1])
+    others = [grid.lowest[:, [seed for seed in seeds if seed != own]].mean(1) for own in seeds]
+    return float(np.mean([spearmanr(grid.losses[:, own, epoch - 1], others[own]).statistic for own in seeds]))
+
+
 def main() -> None:
     """Read, draw and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
+    parser.add_argument("study", type=Path, nargs="+")
     for name, default in (("draws", 2000), ("trials", 28), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
@@ -225,6 +227,14 @@ def main() -> None:
     rng = np.random.default_rng(given.seed)
     print(f"{policies} policies x {seeds} seeds x {epochs} epochs; {given.trials} trials, rungs {rungs(epochs)}\n")
     report(grid, [drawn(grid, given.trials, rng) for _ in range(given.draws)])
+    draws = [drawn(grid, given.trials, np.random.default_rng([given.seed, draw])) for draw in range(given.draws)]
+    print("regret of so many whole trials, nats:")
+    for count in range(1, given.trials + 1):
+        regret = np.mean([judged(grid, draw, whole(grid, draw, count))[1] for draw in draws])
+        print(f"  {count:2d} ({count * epochs:5,d} epochs): {regret:.4f}")
+    at = sorted({*rungs(epochs), *earlier(epochs), epochs})
+    told = ", ".join(f"{foretold(grid, epoch):.2f} at epoch {epoch}" for epoch in at)
+    print(f"rank correlation of the last loss with the lowest of other seeds: {told}")
     print(f"numpy {np.__version__}")
 
 

@@ -116,18 +116,17 @@ def test_the_first_epochs_and_what_diverged_do_not_press_the_rest_flat(record: d
 def test_the_caption_holds_the_numbers(record: dict[str, Any]) -> None:
     diverge(record["search"]["trials"][9])
     record["search"]["finalists"] = [
-        {"number": 12, "policy": CHOSEN, "losses": [0.371, 0.385], "mean": 0.378},
-        {"number": 3, "policy": "fc=0.3", "losses": [0.402, None], "mean": None},
+        {"number": 12, "policy": CHOSEN, "loss": 0.371},
+        {"number": 3, "policy": "fc=0.3", "loss": None},
     ]
     made = block(record)
     assert made.title == "The search"
     assert made.finding == f"Of 30 policies tried on validation loss, {CHOSEN} was best."
     assert made.notes == [
         "n = 30 trials: 5 finished, 24 stopped early, 1 diverged.",
-        "33 trainings took 499 epochs and 3 min 4 s, a second seed for each finalist included; 30 whole trainings "
-        "would have taken 1,200 epochs and 7 min 20 s: 58\u00a0% saved.",
-        f"Finalists, with the mean of their validation losses (and that of each seed): {CHOSEN}: 0.378 "
-        "(0.371, 0.385); fc=0.3: – (0.402, –).",
+        "33 trainings took 499 epochs and 3 min 4 s; 30 whole trainings would have taken "
+        "1,200 epochs and 7 min 20 s: 58\u00a0% saved.",
+        f"Those that came to the end, with their lowest validation loss in nats: {CHOSEN}: 0.371; fc=0.3: –.",
         "Searched: conv (unit, channel, dropblock; rate 0 to 0.5), fc (unit; rate 0 to 0.8), weight decay "
         "(0, 1e-05, 0.0001, 0.001), rates in steps of 0.05.",
     ]

@@ -28,7 +28,7 @@ def test_a_paused_training_ends_with_the_bits_of_one_that_never_paused(short, da
     whole = train(dataclasses.replace(config, out=str(tmp_path / "whole")), progress=False, page=False)
     assert folder.model.read_bytes() == (whole.folder / "model.safetensors").read_bytes()
     assert [row["val_loss"] for row in read_run(folder.path).epochs] == [row["val_loss"] for row in whole.epochs]
-    assert capfd.readouterr().err.count("going on") == 1  # pauses are the caller's, a stop is news
+    assert "going on" not in capfd.readouterr().err  # that is the caller's to say
 
 
 def test_the_last_epoch_ends_the_run_also_where_a_pause_was_asked_for(short, data):

@@ -125,7 +125,7 @@ def _cost(search: Search, trials: Sequence[Trial]) -> str:
     saved = finite(search.get("saved")) or 0.0
     return (
         f"{plural(spent.get('trainings') or 0, 'training')} took {plural(spent.get('epochs') or 0, 'epoch')} and "
-        f"{duration(spent.get('seconds'))}, a second seed for each finalist included; "
+        f"{duration(spent.get('seconds'))}; "
         f"{plural(len(trials), 'whole training')} would have taken {plural(full.get('epochs') or 0, 'epoch')} and "
         f"{duration(full.get('seconds'))}: {f'{percent(saved, 0)} saved' if saved > 0 else 'nothing saved'}."
     )
@@ -135,11 +135,8 @@ def _finalists(search: Search) -> str:
     rows = search.get("finalists") or ()
     if not rows:
         return ""
-    told = "; ".join(
-        f"{row.get('policy', '')}: {decimals(row.get('mean'))} ({', '.join(map(decimals, row.get('losses') or ()))})"
-        for row in rows
-    )
-    return f"Finalists, with the mean of their validation losses (and that of each seed): {told}."
+    told = "; ".join(f"{row.get('policy', '')}: {decimals(row.get('loss'))}" for row in rows)
+    return f"Those that came to the end, with their lowest validation loss in nats: {told}."
 
 
 def _space(search: Search) -> str:

@@ -2,29 +2,32 @@
 
 Trials go in generations. All of a generation train to the first rung, the best third of them to the second, the best
 third of those to the end: Jamieson and Talwalkar, AISTATS 2016, with eta = 3 as in Li et al., JMLR 18 (2018), section
-3.6. A generation is drawn when the one before it has ended, and a rung waits for all of its trials: so the search is
-the same however many trainings run at a time, wherever they run, and however often it was stopped. Trials are judged by
-the validation loss of the rung's epoch: `benchmarks/halving.py` holds other criteria, and no halving, beside it.
+3.6, but with later rungs. Dropout slows the first epochs and prevents what only later ones show, so that early losses
+say little of it: `benchmarks/halving.py` holds other rungs and criteria, and no halving, beside these.
+
+A generation is drawn when the one before it has ended, and a rung waits for all of its trials: so the search is the
+same however many trainings run at a time, wherever they run, and however often it was stopped.
 """
 
 import math
 from collections.abc import Mapping
 
 ETA = 3
-GENERATION = ETA**2  # what leaves one trial for the end
+# About: five of them go on, and two to the end, so that two trainings at a time leave hardly a moment idle.
+GENERATION = 14
 
 
 def rungs(epochs: int) -> tuple[int, ...]:
-    """Return the epochs after which a generation is thinned out: a ninth and a third of all.
+    """Return the epochs after which a generation is thinned out: a sixth and a half of all.
 
     Args:
         epochs: of a whole training.
 
     Example:
         >>> rungs(40), rungs(3), rungs(1)
-        ((5, 14), (1,), ())
+        ((7, 20), (1, 2), ())
     """
-    wanted = (math.ceil(epochs / ETA**2), math.ceil(epochs / ETA))
+    wanted = (math.ceil(epochs / 6), math.ceil(epochs / 2))
     return tuple(sorted({epoch for epoch in wanted if epoch < epochs}))
 
 
@@ -33,7 +36,7 @@ def generations(count: int) -> list[range]:
 
     Example:
         >>> generations(28)
-        [range(0, 10), range(10, 19), range(19, 28)]
+        [range(0, 14), range(14, 28)]
     """
     parts = max(1, round(count / GENERATION))
     sizes = [count // parts + (part < count % parts) for part in range(parts)]
@@ -55,18 +58,17 @@ def best_third(scores: Mapping[int, float]) -> list[int]:
     return sorted(sorted(finite, key=lambda key: (finite[key], key))[:keep])
 
 
-def planned_epochs(count: int, epochs: int, seeds: int = 1, workers: int = 1) -> int:
+def planned_epochs(count: int, epochs: int, workers: int = 1) -> int:
     """Return how many epochs the trials of a search take one after the other, if none ends or diverges before its time.
 
     Args:
         count: of the trials.
         epochs: of a whole training.
-        seeds: with which those are trained that come to the end.
         workers: trainings at a time. A rung waits for all of its trials, so that two do not halve the time.
 
     Example:
         >>> planned_epochs(28, 40), planned_epochs(28, 40, workers=2), 28 * 40
-        (299, 207, 1120)
+        (406, 216, 1120)
     """
     total = 0
     for generation in generations(count):
@@ -74,7 +76,5 @@ def planned_epochs(count: int, epochs: int, seeds: int = 1, workers: int = 1) ->
         for rung in rungs(epochs):
             total += math.ceil(alive / workers) * (rung - done)
             alive, done = max(1, round(alive / ETA)), rung
-        # At the end one that goes on is shorter than one with another seed, and they are not of one rung.
-        last = alive * (seeds * epochs - done)
-        total += max(math.ceil(last / workers), epochs if seeds > 1 else epochs - done)
+        total += math.ceil(alive / workers) * (epochs - done)
     return total

@@ -1,4 +1,4 @@
-"""A search: trials that optuna draws, thinned out by successive halving, and those that are left once more."""
+"""A search: trials that optuna draws, thinned out by successive halving."""
 
 import dataclasses
 import math
@@ -22,8 +22,6 @@ from dropkit.studies.storage import Storage
 
 if TYPE_CHECKING:
     from optuna import Trial as OptunaTrial
-
-SEEDS = 2  # of a finalist's trainings: the search's own, and one more
 
 
 @dataclass
@@ -86,30 +84,6 @@ class Trial:
         }
 
 
-@dataclass(frozen=True)
-class Finalist:
-    """A trial that was trained with one more seed.
-
-    Attributes:
-        trial: which.
-        losses: lowest validation loss with each seed, in nats.
-    """
-
-    trial: Trial
-    losses: list[float]
-
-    @property
-    def mean(self) -> float:
-        """Of the losses."""
-        return math.fsum(self.losses) / len(self.losses)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the finalist as plain JSON."""
-        losses = [loss if math.isfinite(loss) else None for loss in self.losses]
-        mean = self.mean if math.isfinite(self.mean) else None
-        return {"number": self.trial.number, "policy": self.trial.policy, "losses": losses, "mean": mean}
-
-
 class Search:
     """The trainings of a search.
 
@@ -139,10 +113,10 @@ class Search:
         self.base, self.space, self.count, self.epochs = base, space, count, epochs
         self.folder, self.executor, self.storage, self.progress = folder, executor, storage, progress
         self.trials: list[Trial] = []
-        self.finalists: list[Finalist] = []
+        self.finalists: list[Trial] = []  # the chosen ones that came to the end, from the lowest loss on
 
-    def run(self, pictures: Pictures) -> list[Finalist]:
-        """Make every trial; return the finalists, from the lowest mean loss on.
+    def run(self, pictures: Pictures) -> None:
+        """Make every trial; the finalists are then there.
 
         Raises:
             DropkitError: if none was left: every one diverged.
@@ -158,26 +132,24 @@ class Search:
                     f"search {index}/{len(sizes)}: {len(self.trials)} policies tried; lowest validation loss so far "
                     f"{best.loss:.3f} with {best.policy}"
                 )
-        self.finalists.sort(key=lambda finalist: (finalist.mean, finalist.trial.number))
-        if not self.finalists or not math.isfinite(self.finalists[0].mean):
+        self.finalists.sort(key=lambda trial: (trial.loss, trial.number))
+        if not self.finalists or not math.isfinite(self.finalists[0].loss):
             raise DropkitError(
                 f"no trial that the search chose came to its end, because all diverged: try a lower --lr than "
                 f"{self.base.learning_rate:g}, in a new folder. The records are kept in {str(self.folder)!r}"
             )
-        return self.finalists
 
     def trained(self) -> list[list[dict[str, Any]]]:
         """Return the epochs of every training that the search has made."""
-        own = [trial.config for trial in self.trials]
-        again = [self._again(finalist.trial) for finalist in self.finalists]
-        return [RunFolder(folder).read_metrics() for folder in _once(config.folder() for config in (*own, *again))]
+        folders = dict.fromkeys(trial.folder for trial in self.trials)
+        return [RunFolder(folder).read_metrics() for folder in folders]
 
     def _train_references(self, pictures: Pictures) -> None:
         """Train to the end what is always tried."""
         for policy, params in self.space.references():
             drawn = None if params is None else self.storage.trial(self._known, self.space, params)
             self._add(dataclasses.replace(self.base, dropout=policy), params, drawn)
-        self._end(self.trials, [], pictures, "always tried")
+        self._end(self.trials, pictures, "always tried")
 
     def _draw(self) -> Trial:
         drawn = self.storage.trial(self._known, self.space)
@@ -196,15 +168,8 @@ class Search:
         self.trials.append(trial)
         return trial
 
-    def _again(self, trial: Trial) -> TrainConfig:
-        seed = self.base.seed + SEEDS - 1
-        return dataclasses.replace(trial.config, seed=seed, out=f"{trial.config.out}-seed{seed}")
-
     def _halve(self, generation: Sequence[Trial], pictures: Pictures, what: str) -> None:
-        """Train a generation, stop those that fall behind, and train those that are left to the end, twice.
-
-        The lowest of many validation losses is low by chance, too; a second seed takes some of that from it.
-        """
+        """Train a generation, stop those that fall behind, and train those that are left to the end."""
         alive = list(generation)
         for rung in rungs(self.epochs):
             self._advance([trial.config for trial in alive], rung, pictures, what)
@@ -218,14 +183,12 @@ class Search:
                 if trial.number not in kept:
                     self._close(trial, "stopped" if trial.status == "running" else trial.status)
             alive = [trial for trial in alive if trial.number in kept]
-        again = {trial.number: self._again(trial) for trial in alive}
-        self._end(alive, list(again.values()), pictures, what)
-        for trial in alive:
-            self.finalists.append(Finalist(trial, [trial.loss, _lowest(again[trial.number].folder())]))
+        self._end(alive, pictures, what)
+        self.finalists += alive
 
-    def _end(self, trials: Sequence[Trial], others: Sequence[TrainConfig], pictures: Pictures, what: str) -> None:
-        """Train the trials, and other trainings beside them, to their end."""
-        self._advance([*(trial.config for trial in trials), *others], None, pictures, what)
+    def _end(self, trials: Sequence[Trial], pictures: Pictures, what: str) -> None:
+        """Train the trials to their end."""
+        self._advance([trial.config for trial in trials], None, pictures, what)
         for trial in trials:
             run = read_run(trial.folder)
             trial.rows = run.epochs
@@ -247,10 +210,7 @@ class Search:
             RunFolder(folder).require_same(config)
         missing = {folder: config for folder, config in wanted.items() if not _is_there(folder, until)}
         there = "" if until is None else f" to epoch {until}"
-        names = {
-            folder: f"{what}, {policy_name(self.base, config)}{_seed_words(self.base, config)}{there}"
-            for folder, config in missing.items()
-        }
+        names = {folder: f"{what}, {policy_name(self.base, config)}{there}" for folder, config in missing.items()}
         with watch(names, show=self.progress) as done:
             for folder in self.executor.map(list(missing.values()), pictures, self.folder, until=until):
                 done(folder)
@@ -271,14 +231,6 @@ def policy_name(base: TrainConfig, config: TrainConfig) -> str:
     return arm_names([dataclasses.replace(base, dropout="none", seed=config.seed, out=config.out), config])[1]
 
 
-def _seed_words(base: TrainConfig, config: TrainConfig) -> str:
-    return "" if config.seed == base.seed else f" seed {config.seed}"
-
-
-def _once(folders: Any) -> list[Path]:
-    return list(dict.fromkeys(folders))
-
-
 def _is_there(folder: Path, until: int | None) -> bool:
     run = RunFolder(folder)
     if run.finished or until is None:
@@ -296,8 +248,3 @@ def _score(trial: Trial, rung: int) -> float:
 
 def _diverged(folder: Path) -> bool:
     return RunFolder(folder).finished and read_run(folder).diverged
-
-
-def _lowest(folder: Path) -> float:
-    run = read_run(folder)
-    return math.inf if run.diverged else float(run.summary["val"]["loss"])

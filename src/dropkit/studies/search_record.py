@@ -1,6 +1,7 @@
 """What a study's record says of the search before it: the trials, what they teach, what they took, how to use it."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from dropkit.runs.config import TrainConfig
 from dropkit.runs.run import train_command
 from dropkit.studies.halving import rungs
 from dropkit.studies.response import importance, response, seen_in
-from dropkit.studies.search import Finalist, Search, policy_name
+from dropkit.studies.search import Search, Trial, policy_name
 
 AGAINST = ("hurts", "diverged")
 WHY = {
@@ -25,7 +26,6 @@ class SearchRecord:
 
     Args:
         search: that has been run.
-        finalists: from the best on.
         arms: what was compared: no dropout, the tutorial's policy, and what was found, last, if it is neither.
         shape: of the pictures.
         url: of the storage, without its password.
@@ -35,18 +35,17 @@ class SearchRecord:
     def __init__(
         self,
         search: Search,
-        finalists: Sequence[Finalist],
         arms: Sequence[TrainConfig],
         shape: tuple[int, int, int],
         url: str,
         command: str,
     ) -> None:
-        self.search, self.finalists, self.arms = search, finalists, arms
+        self.search, self.arms = search, arms
         self.shape, self.url, self.command = shape, url, command
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         """Return the record with the search in it."""
-        search, best = self.search, self.finalists[0]
+        search, best = self.search, self.search.finalists[0]
         trials = [trial.to_json() for trial in search.trials]
         used, why = self._used(record)
         seen = seen_in(trials, [trial.rows for trial in search.trials], rungs(search.epochs))
@@ -58,9 +57,9 @@ class SearchRecord:
             "rungs": list(rungs(search.epochs)),
             "space": search.space.to_json(),
             "trials": trials,
-            "finalists": [finalist.to_json() for finalist in self.finalists],
-            "chosen": best.to_json(),
-            "response": response(search.space, seen, best.trial.params or {}),
+            "finalists": [_short(trial) for trial in search.finalists],
+            "chosen": _short(best),
+            "response": response(search.space, seen, best.params or {}),
             "importance": importance(search.space, seen),
             **self._time(),
             "use": {"policy": policy_name(search.base, used), "why": why},
@@ -79,13 +78,13 @@ class SearchRecord:
         return (self.arms[0] if kinds[-1] in AGAINST else self.arms[-1]), WHY[str(kinds[-1])]
 
     def _sentence(self, trials: Sequence[dict[str, Any]]) -> str:
-        best = self.finalists[0]
+        best = self.search.finalists[0]
         stopped = sum(trial["status"] == "stopped" for trial in trials)
-        own = best.trial.config.weight_decay != self.search.base.weight_decay
+        own = best.config.weight_decay != self.search.base.weight_decay
         return (
             f"Of {len(trials) - len(self.arms) + 1} policies tried on the validation loss beside none and "
-            f"{self.search.space.tutorial}, {best.trial.policy} was best: {best.mean:.3f} nats, mean of "
-            f"{len(best.losses)} seeds. {stopped} were stopped early."
+            f"{self.search.space.tutorial}, {best.policy} was best: {best.loss:.3f} nats. "
+            f"{stopped} were stopped early."
             + (" Its weight decay is another one, so that not all of a difference need be dropout's." if own else "")
         )
 
@@ -101,6 +100,11 @@ class SearchRecord:
         }
         spent = {"trainings": len(trained), "epochs": epochs, "seconds": seconds}
         return {"spent": spent, "whole": full, "saved": 1 - seconds / full["seconds"]}
+
+
+def _short(trial: Trial) -> dict[str, Any]:
+    """Return a finalist as plain JSON; its loss in nats."""
+    return {"number": trial.number, "policy": trial.policy, "loss": trial.loss if math.isfinite(trial.loss) else None}
 
 
 def _python(config: TrainConfig, shape: tuple[int, int, int]) -> str:

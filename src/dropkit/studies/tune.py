@@ -5,6 +5,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,12 +24,12 @@ from dropkit.runs.torchrun import refuse_torchrun
 from dropkit.runs.training import keep_features, say
 from dropkit.studies.compare import answer, require_seeds
 from dropkit.studies.estimate import Estimate, estimate, parse_budget
-from dropkit.studies.executor import FEATURES, choose_executor
+from dropkit.studies.executor import FEATURES, Executor, choose_executor
 from dropkit.studies.halving import planned_epochs
 from dropkit.studies.pictures import study_pictures
 from dropkit.studies.plan import DEFAULT_SEEDS, Plan
 from dropkit.studies.question import Question
-from dropkit.studies.search import SEEDS, Finalist, Search
+from dropkit.studies.search import Search
 from dropkit.studies.search_folder import SearchFolder, listed
 from dropkit.studies.search_record import SearchRecord
 from dropkit.studies.space import Space, make_space, require_names
@@ -109,49 +110,84 @@ def tune(
     require_names(sites, kinds)
     executor = choose_executor(workers, config.threads, ray, cpus_per_trial, gpus_per_trial)
     base = dataclasses.replace(config, dropout="none", out=None)
+    if weight_decays is not None and not weight_decays:
+        weight_decays = (base.weight_decay,)
     asked = {"sites": listed(sites), "kinds": listed(kinds), "weight_decays": listed(weight_decays)}
     folder = SearchFolder(base, {**asked, "metric": metric}, out)
     folder.refuse_other()
+    tuning = _Tuning(base, folder, executor, storage, seeds, progress)
     with study_pictures(base, folder.path, executor, begun=lambda: folder.begun, progress=progress) as data:
         folder.refuse_other_pictures(data[0])
-        space = make_space(
-            _roles(base, data[0]), sites=sites, kinds=kinds, decays=weight_decays, decay=base.weight_decay
-        )
-        cost = _cost(base, space, data, folder.path, executor.threads, progress=progress)
-        count = seeds or DEFAULT_SEEDS
-        if seconds is not None and not folder.begun:  # a search that goes on keeps what its budget once bought
-            trials = trials_within(seconds - executor.start_seconds, cost, count, executor.workers)
-        trials = folder.trials(trials, _room(space, trials))
-        url = storage or default_storage(folder.path)
-        if storage is None:
-            make_folder(folder.path)
-        identity = folder.fingerprint(trials, space, data[0])
-        with closing(Storage(url, folder.path.resolve().name, identity, base.seed)) as kept:
-            folder.note(trials, data[0])
-            if progress:
-                say(_forecast(trials, cost, executor.workers, count))
-                say(f"watch it: optuna-dashboard {shlex.quote(shown_url(url))}")
-            search = Search(
-                base,
+        roles = _roles(base, data[0])
+        space = make_space(roles, sites=sites, kinds=kinds, decays=weight_decays, decay=base.weight_decay)
+        search = tuning.search(space, data, trials, seconds)
+        return tuning.confirm(search, data, metric)
+
+
+@dataclass(frozen=True)
+class _Tuning:
+    """A search and its confirmation, in one folder.
+
+    Attributes:
+        base: the training.
+        folder: where all is kept.
+        executor: what trains.
+        storage: URL of optuna's storage; None for a file in the folder.
+        seeds: of the confirmation; None for the default.
+        progress: show progress on standard error.
+    """
+
+    base: TrainConfig
+    folder: SearchFolder
+    executor: Executor
+    storage: str | None
+    seeds: int | None
+    progress: bool
+
+    @property
+    def url(self) -> str:
+        """The storage's."""
+        return self.storage or default_storage(self.folder.path)
+
+    def search(self, space: Space, data: tuple[Pictures, Split], trials: int | None, seconds: float | None) -> Search:
+        """Make all trials; return the search."""
+        cost = _cost(self.base, space, data, self.folder.path, self.executor.threads, progress=self.progress)
+        room, count, workers = _room(space, trials), self.seeds or DEFAULT_SEEDS, self.executor.workers
+        if seconds is not None and not self.folder.begun:  # a search that goes on keeps what its budget once bought
+            trials = trials_within(seconds - self.executor.start_seconds, cost, count, workers)
+        trials = self.folder.trials(trials, room)
+        if self.storage is None:
+            make_folder(self.folder.path)
+        identity = self.folder.fingerprint(trials, space, data[0])
+        with closing(Storage(self.url, self.folder.path.resolve().name, identity, self.base.seed)) as storage:
+            self.folder.note(trials, data[0])
+            if self.progress:
+                say(_forecast(trials, cost, workers, count))
+                say(f"watch it: optuna-dashboard {shlex.quote(shown_url(self.url))}")
+            made = Search(
+                self.base,
                 space,
                 count=trials,
                 epochs=cost.epochs,
-                folder=folder.path,
-                executor=executor,
-                storage=kept,
-                progress=progress,
+                folder=self.folder.path,
+                executor=self.executor,
+                storage=storage,
+                progress=self.progress,
             )
-            finalists = search.run(data[0])
-        arms = _arms(search, finalists)
-        question = Question(arms, metric, base.seed + SEEDS)
-        plan = Plan(question, folder.path, executor)
+            made.run(data[0])
+        return made
+
+    def confirm(self, search: Search, data: tuple[Pictures, Split], metric: str) -> Study:
+        """Compare what was found with no dropout and the tutorial's policy, by fresh seeds."""
+        found = dataclasses.replace(search.finalists[0].config, seed=self.base.seed, out=None)
+        arms = [self.base, dataclasses.replace(self.base, dropout=search.space.tutorial), found]
+        plan = Plan(Question(arms, metric, self.base.seed + 1), self.folder.path, self.executor)
         if plan.begun:
             plan.refuse_other_study()
         plan.refuse_other_pictures(data[0])
-        about = SearchRecord(
-            search, finalists, arms, data[0].shape, shown_url(url), folder.command(trials, storage, seeds)
-        )
-        return answer(plan, data, seeds=seeds, progress=progress, about=about)
+        command = self.folder.command(len(search.trials), self.storage, self.seeds)
+        about = SearchRecord(search, arms, data[0].shape, shown_url(self.url), command)
+        return answer(plan, data, seeds=self.seeds, progress=self.progress, about=about)
 
 
 def _parts(names: str | Sequence[str] | None) -> Sequence[str] | None:
@@ -213,9 +249,9 @@ def search_epochs(trials: int, epochs: int, workers: int = 1) -> int:
     """Return about how many epochs a search takes, of as many trainings at a time as there are workers.
 
     >>> search_epochs(30, 40), search_epochs(30, 40, workers=2), 30 * 40
-    (499, 289, 1200)
+    (486, 256, 1200)
     """
-    return math.ceil(2 / workers) * epochs + planned_epochs(trials - 2, epochs, SEEDS, workers)
+    return math.ceil(2 / workers) * epochs + planned_epochs(trials - 2, epochs, workers)
 
 
 def confirmation_epochs(seeds: int, epochs: int, workers: int) -> int:
@@ -234,10 +270,3 @@ def _forecast(trials: int, cost: Estimate, workers: int, seeds: int) -> str:
         f"search: {trials} trials, about {search_epochs(trials, cost.epochs):,} epochs in {times[0]}; then 3 policies "
         f"with {seeds} fresh seeds each, about {times[1]} ({workers} at a time)"
     )
-
-
-def _arms(search: Search, finalists: Sequence[Finalist]) -> list[TrainConfig]:
-    """Return the trainings to compare: no dropout, the tutorial's policy, and what was found."""
-    base = search.base
-    found = dataclasses.replace(finalists[0].trial.config, seed=base.seed, out=None)
-    return [base, dataclasses.replace(base, dropout=search.space.tutorial), found]
