@@ -66,8 +66,8 @@ def test_compare_prints_table_verdict_recommendation_and_page(capfd, tmp_path):
         (["train", "nowhere.npz"], "nowhere.npz"),
         (
             ["train", "digits", "--model", "cn"],
-            "unknown model 'cn': allowed are cnn, bn-cnn, res-cnn, mlp, timm:NAME, torchvision:NAME, "
-            "module:function, path.py:function. Did you mean 'cnn'?",
+            "unknown model 'cn': allowed are cnn, bn-cnn, res-cnn, paper-cnn, mlp, mlp:WIDTH-..., "
+            "paper-cnn:WIDTH-..., timm:NAME, torchvision:NAME, module:function, path.py:function. Did you mean 'cnn'?",
         ),
         (["train", "digits", "--dropout", "fc=2"], "from 0 to 1, but got 2"),
         (["train", "digits", "--dropout", "cov=0.2"], "Did you mean 'conv'?"),

@@ -10,17 +10,19 @@ from dropkit.models.pooling import ReLUMaxPool2d
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("hooked", [False, True])
-def test_outputs_and_gradients_are_those_of_relu_then_pooling(dtype, memory_format, hooked):
+@pytest.mark.parametrize("windows", [(2,), (3, 2)])
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_outputs_and_gradients_are_those_of_relu_then_pooling(dtype, memory_format, hooked, windows, ceil_mode):
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(3, 5, 11, 7, generator=generator).to(dtype).contiguous(memory_format=memory_format)
     x[0, 0, :2, :2] = 1.5  # a tie
     x[0, 1, :4] = -1.0  # nothing positive
     x[0, 2, 0, 0] = torch.inf
-    layer = ReLUMaxPool2d(2)
+    layer = ReLUMaxPool2d(*windows, ceil_mode=ceil_mode)
     if hooked:
         layer.relu.register_forward_hook(lambda module, args, output: None)
     results = []
-    for function in (layer, lambda t: F.max_pool2d(F.relu(t), 2)):
+    for function in (layer, lambda t: F.max_pool2d(F.relu(t), *windows, ceil_mode=ceil_mode)):
         leaf = x.clone().requires_grad_()
         y = function(leaf)
         y.backward(torch.arange(y.numel(), dtype=dtype).view(y.shape))

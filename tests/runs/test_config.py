@@ -88,7 +88,7 @@ def test_the_same_options_give_the_same_folder_and_every_other_option_another():
 def test_where_and_how_fast_do_not_belong_to_the_identity():
     assert dataclasses.replace(DEFAULT, threads=1, device="cpu", out="x").identity() == DEFAULT.identity()
     changed = {"image_size": "7", "augment": "flip", "class_weights": "balanced", "group": "x", "on_bad_image": "skip"}
-    changed |= {"epochs": 3, "schedule": "linear", "max_norm": 4.0}
+    changed |= {"epochs": 3, "schedule": "linear", "lr_schedule": "cosine", "max_norm": 4.0}
     other = dataclasses.replace(DEFAULT, fold="1/3", **changed)
     weights = {"pretrained", "finetune"}  # at most one of them
     assert set(other.identity()) == {field.name for field in dataclasses.fields(TrainConfig)} - HOW_FIELDS - weights
@@ -123,3 +123,11 @@ def test_a_safe_name_stays_in_its_folder(text):
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._=+,-")
     assert not name.startswith(".")
     assert len(name) <= 120
+
+
+def test_a_falling_learning_rate_needs_a_number_of_epochs():
+    with pytest.raises(DropkitError, match="lr_schedule 'cosine' ends with the training.*give the number of epochs"):
+        TrainConfig(data="digits", lr_schedule="cosine")
+    with pytest.raises(DropkitError, match="lr_schedule 'cosin'.*constant, cosine, linear"):
+        TrainConfig(data="digits", lr_schedule="cosin", epochs=2)
+    assert TrainConfig(data="digits", lr_schedule="linear", epochs=2).lr_schedule == "linear"

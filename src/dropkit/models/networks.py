@@ -12,16 +12,19 @@ from dropkit.models.bn_cnn import BatchNormCNN
 from dropkit.models.cnn import CNNWithDropout
 from dropkit.models.mlp import MLP
 from dropkit.models.own_networks import build_own
+from dropkit.models.paper_cnn import PaperCNN
 from dropkit.models.res_cnn import ResidualCNN
+from dropkit.models.widths import parse_widths
 from dropkit.models.zoo_names import is_own, is_zoo
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "cnn": CNNWithDropout,
     "bn-cnn": BatchNormCNN,
     "res-cnn": ResidualCNN,
+    "paper-cnn": PaperCNN,
     "mlp": MLP,
 }
-FORMS = ("timm:NAME", "torchvision:NAME", "module:function", "path.py:function")
+FORMS = ("mlp:WIDTH-...", "paper-cnn:WIDTH-...", "timm:NAME", "torchvision:NAME", "module:function", "path.py:function")
 
 Shape = tuple[int, int, int]
 
@@ -30,7 +33,8 @@ def build(name: str, *, input_shape: Shape, num_classes: int) -> nn.Module:
     """Return the network `name` for pictures of `input_shape` (C, H, W), as it is built without a policy.
 
     Args:
-        name: one of NETWORKS, `timm:NAME`, `torchvision:NAME`, `module:function` or `path.py:function`. A function is
+        name: one of NETWORKS, where `mlp` and `paper-cnn` may have the widths of their layers behind them, as in
+            mlp:1024-1024-2048; `timm:NAME`, `torchvision:NAME`, `module:function` or `path.py:function`. A function is
             called as function(input_shape=(C, H, W), num_classes=K), with those of the two that it takes.
         input_shape: channels, height and width of a picture.
         num_classes: K, the length of the logits.
@@ -45,8 +49,10 @@ def build(name: str, *, input_shape: Shape, num_classes: int) -> nn.Module:
         >>> type(build("mlp", input_shape=(1, 8, 8), num_classes=10)).__name__
         'MLP'
     """
-    if name in NETWORKS:
-        return NETWORKS[name](input_shape=input_shape, num_classes=num_classes)
+    own, colon, _ = name.partition(":")
+    if own in NETWORKS:
+        widths = parse_widths(name) if colon else {}
+        return NETWORKS[own](input_shape=input_shape, num_classes=num_classes, **widths)
     if is_zoo(name):
         model = zoo.build_zoo(name, input_shape=input_shape, num_classes=num_classes)
     elif is_own(name):
@@ -55,6 +61,15 @@ def build(name: str, *, input_shape: Shape, num_classes: int) -> nn.Module:
         raise unknown("model", name, (*NETWORKS, *FORMS))
     _require_logits(model, name, input_shape, num_classes)
     return model
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a network is one of NETWORKS, with or without the widths of its layers.
+
+    >>> is_built_in("mlp:64-64"), is_built_in("timm:resnet18")
+    (True, False)
+    """
+    return name.partition(":")[0] in NETWORKS
 
 
 def build_finetuned(name: str, *, input_shape: Shape, num_classes: int, download: bool = True) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dropkit.errors import DropkitError
 from dropkit.models.check.finding import SEVERITIES, Finding
-from dropkit.models.networks import NETWORKS, build
+from dropkit.models.networks import build, is_built_in
 from dropkit.models.policy import Policy
 from dropkit.models.sites import HasSites
 from dropkit.models.surgery import insert
@@ -49,7 +49,7 @@ def network_to_check(
     Raises:
         DropkitError: if there is no such run or network, or it cannot take such pictures.
     """
-    if name not in NETWORKS and Path(name).is_dir():
+    if not is_built_in(name) and Path(name).is_dir():
         _refuse(f"the run in {name!r} has", data=data, shape=shape, classes=classes, dropout=policy)
         return _of_run(Path(name))
     if data is not None:
@@ -57,7 +57,7 @@ def network_to_check(
         config = TrainConfig(data=data, model=name, dropout=policy or "model", device="cpu")
         fit = Fit(config, *load_data(config))
         return fit.model.train(), fit.data.read(fit.data.train[:PICTURES])[0]
-    shape = shape or (OWN_SHAPE if name in NETWORKS else ZOO_SHAPE)
+    shape = shape or (OWN_SHAPE if is_built_in(name) else ZOO_SHAPE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build(name, input_shape=shape, num_classes=classes or 10)

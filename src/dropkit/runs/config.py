@@ -26,6 +26,7 @@ _FIRST_FIELDS = frozenset(
 _DEFAULT_LR = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.05}
 _CHOICES = {
     "optimizer": tuple(_DEFAULT_LR),
+    "lr_schedule": ("constant", "cosine", "linear"),
     "precision": ("auto", "float32", "bfloat16"),
     "class_weights": ("none", "balanced"),
     "on_bad_image": ("stop", "skip"),
@@ -66,7 +67,7 @@ class TrainOptions:
     """What to do about files that cannot be read as pictures: stop and list them, or go on without them."""
 
     model: Text = "cnn"
-    """cnn (the tutorial's), bn-cnn, res-cnn, mlp; timm:NAME, torchvision:NAME; module:function, path.py:function."""
+    """cnn (the tutorial's), bn-cnn, res-cnn, paper-cnn, mlp[:WIDTHS]; timm:NAME, torchvision:NAME; path.py:function."""
 
     pretrained: FlagCreatePairsOff[bool] = False
     """Take the published weights of a timm or torchvision network, frozen, and train a new head on its features."""
@@ -94,6 +95,9 @@ class TrainOptions:
 
     lr: MaybeNumber = None
     """Learning rate (default: 0.001 for adam and adamw, 0.05 for sgd)."""
+
+    lr_schedule: Annotated[str, arg(metavar="{constant,cosine,linear}")] = "constant"
+    """Learning rate over the --epochs: constant, or falling to 0 as half a cosine or linearly."""
 
     momentum: Number = 0.9
     """Nesterov momentum of sgd."""
@@ -154,6 +158,7 @@ class TrainOptions:
         for name in ("model", "image_size", "augment", "group"):
             self._check_text(name)
         self._check_schedule()
+        self._check_lr_schedule()
         self._check_pretrained()
         if self.epochs is not None and self.max_epochs < self.epochs:
             object.__setattr__(self, "max_epochs", self.epochs)
@@ -182,6 +187,14 @@ class TrainOptions:
         if self.epochs is None:
             raise DropkitError(
                 f"schedule {self.schedule!r} follows the progress of a training whose length is known beforehand: "
+                f"give the number of epochs too (--epochs N)"
+            )
+
+    def _check_lr_schedule(self) -> None:
+        """Refuse a fall to 0 whose end is not known beforehand."""
+        if self.lr_schedule != "constant" and self.epochs is None:
+            raise DropkitError(
+                f"lr_schedule {self.lr_schedule!r} ends with the training, whose length must be known beforehand: "
                 f"give the number of epochs too (--epochs N)"
             )
 

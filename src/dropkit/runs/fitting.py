@@ -21,7 +21,7 @@ from dropkit.layers.schedule import Scheduled, parse
 from dropkit.models.conversion import converted
 from dropkit.models.head import Head, require_head_policy
 from dropkit.models.max_norm import max_norm
-from dropkit.models.networks import NETWORKS, build, build_finetuned
+from dropkit.models.networks import build, build_finetuned, is_built_in
 from dropkit.models.operations import is_convolution, strides_over
 from dropkit.models.policy import Policy
 from dropkit.models.sites import HasSites
@@ -34,7 +34,7 @@ from dropkit.runs.checkpoint import clone_state
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.distributed import ALONE, World
 from dropkit.runs.features import Features, coloured, features_in_memory
-from dropkit.runs.optimizer import make_optimizer
+from dropkit.runs.optimizer import LearningRate, make_optimizer
 
 EVALUATION_BATCH = 1024
 EVALUATION_BATCH_CPU = 128  # larger ones leave a processor's caches
@@ -111,6 +111,7 @@ class Fit:
         self.scheduled = None if config.schedule == "constant" else Scheduled(self.model, parse(config.schedule))
         self.learns_rates = bool(learned_rates(self.model))
         self.optimizer = make_optimizer(config, self.model)
+        self.learning_rate = LearningRate(config, self.optimizer)
         augmentation = Augmentation.parse(augmentation_of(config, pictures), config.seed)
         self.data = Batches(
             pictures,
@@ -199,6 +200,7 @@ class Fit:
             first_sample: place of the first one in the batch: masks depend on it.
             weight: what the share's mean loss counts for in the batch's; None for all.
         """
+        self.learning_rate.apply(self._done())
         if self.scheduled is not None:
             self.scheduled.apply(self._done())
         # The block encloses forward and backward: a recomputation in backward needs the same masks.
@@ -273,7 +275,7 @@ class Fit:
 
     def _seeded(self) -> AbstractContextManager[None]:
         """Make what a network of another's draws in its own code a function of (seed, step, rank)."""
-        if self.config.pretrained or self.config.model in NETWORKS:
+        if self.config.pretrained or is_built_in(self.config.model):
             return nullcontext()
         entropy = [self.config.seed, self.progress.step] + ([self.world.rank] if self.world.rank else [])
         return seeded(int(np.random.SeedSequence(entropy).generate_state(1)[0]))

@@ -1,5 +1,6 @@
 """The optimizer of a training, and which of the network's parameters it treats alike."""
 
+import math
 from typing import Any
 
 from torch import nn, optim
@@ -52,3 +53,24 @@ def _of_classifier(config: TrainConfig, model: nn.Module) -> set[int]:
     """Return the parameters, by id, of the classifier that took the place of the published one."""
     paths = classifier_paths(model, config.model)
     return {id(parameter) for path in paths for parameter in model.get_submodule(path).parameters()}
+
+
+class LearningRate:
+    """Sets an optimizer's learning rate as the config's schedule says: a function of progress, with no state to lose.
+
+    Args:
+        config: names the schedule.
+        optimizer: each of its groups keeps its own share of the rate.
+    """
+
+    def __init__(self, config: TrainConfig, optimizer: optim.Optimizer) -> None:
+        self.name, self.optimizer = config.lr_schedule, optimizer
+        self.full = [group["lr"] for group in optimizer.param_groups]
+
+    def apply(self, done: float) -> None:
+        """Set the rate for the step before which this share, 0 to 1, of the training's steps has been made."""
+        if self.name == "constant":
+            return
+        share = (1 + math.cos(math.pi * done)) / 2 if self.name == "cosine" else 1 - done
+        for group, full in zip(self.optimizer.param_groups, self.full, strict=True):
+            group["lr"] = full * share

@@ -16,6 +16,7 @@ FIELDS = (
     "model",
     "optimizer",
     "lr",
+    "lr_schedule",
     "momentum",
     "weight_decay",
     "max_norm",

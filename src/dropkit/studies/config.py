@@ -89,7 +89,9 @@ class CompareConfig(TrainOptions, Execution, Comparison):
         return [arm_config(TrainConfig(**options), text) for text in arms]
 
     def _default_policies(self) -> tuple[str, ...]:
-        alone = self.pretrained or self.model in NO_CONVOLUTIONS  # there is nothing but a head, or no convolution
+        alone = (
+            self.pretrained or self.model.partition(":")[0] in NO_CONVOLUTIONS
+        )  # there is nothing but a head, or no convolution
         return tuple(text for text in DEFAULT_POLICIES if not alone or "conv" not in text)
 
 
