@@ -24,10 +24,13 @@ from dropkit.runs.training import advance, load_data, train
 SCRIPT = Path(__file__).with_name("three_processes.py")
 
 # Sums in another order differ by about 1e-7 of their terms: 3e-6 was the most that was seen in the weights of these
-# short trainings, 7e-7 in the logits. A mask or a picture of another's makes another gradient, and moves weights by
-# about a whole step of Adam, 1e-3. So a tenth of a step. (Over hundreds of steps any rounding grows, between processes
-# as between numbers of threads: docs/distributed.md.)
+# short trainings, 2e-6 in the logits. A mask or a picture of another's makes another gradient, and moves weights by
+# 1e-3 and more. (Over hundreds of steps any rounding grows, between processes as between numbers of threads:
+# docs/distributed.md.)
 CLOSE = 1e-4
+
+# Adam divides a gradient by its own size: where it is all but 0, rounding becomes a step of either sign.
+SGD = {"optimizer": "sgd", "lr": 0.05}
 
 OWN = """
 import os, time
@@ -119,7 +122,12 @@ def two(tmp_path_factory, own):
     """A training by the command in two processes: terminated in its second epoch, and gone on with."""
     place = tmp_path_factory.mktemp("two")
     config = options(
-        place / "run", model="cnn", dropout="conv=0.1,fc=0.5", augment=f"{own}:slowly", class_weights="balanced"
+        place / "run",
+        model="cnn",
+        dropout="conv=0.1,fc=0.5",
+        augment=f"{own}:slowly",
+        class_weights="balanced",
+        **SGD,
     )
     words = ["-m", *train_command(config).split()]
     first, folder = torchrun(2, *words, PAUSE="0.1"), RunFolder(place / "run")
@@ -165,12 +173,13 @@ def three(tmp_path_factory, own):
             "dropout": "conv=channel:0.1,fc=0.5",
             "class_weights": "balanced",
             "max_norm": 1.0,
+            **SGD,
         },
         "learned": {"model": "mlp", "dropout": "fc=concrete:0.1", "max_train": 300},
         "unused": {"model": f"{own}:network", "dropout": "none", "optimizer": "adamw", "weight_decay": 0.1},
         "whole": {"model": "mlp", "dropout": "fc=0.5", "epochs": 3, "optimizer": "sgd"},
         "stopped_and_resumed": {"model": "mlp", "dropout": "fc=0.5", "epochs": 3, "optimizer": "sgd"},
-        "begun_by_one": {"model": "cnn", "dropout": "fc=0.5"},
+        "begun_by_one": {"model": "cnn", "dropout": "fc=0.5", **SGD},
         "batch_norm": {"model": "bn-cnn", "dropout": "fc=0.5", "max_train": 259},
         "nan_in_one": {"model": "mlp"},
         "cannot_read_in_one": {"model": "mlp"},

@@ -10,6 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from dropkit import cli
+from dropkit.cli.said import GOES_ON
 from dropkit.data.decoding import decode
 from dropkit.errors import DropkitError
 from dropkit.files import read_json, write_json
@@ -281,7 +282,7 @@ def test_ctrl_c_says_what_is_kept(words, said, tmp_path, monkeypatch, capsys):
 
 
 def test_only_what_goes_on_says_so():
-    goes_on = {name for name, command in cli.COMMANDS.items() if getattr(command, "stopped", "") == cli.GOES_ON}
+    goes_on = {name for name, command in cli.COMMANDS.items() if getattr(command, "stopped", "") == GOES_ON}
     assert {"train", "compare"} <= goes_on
     assert not goes_on & {"predict", "uncertainty", "export", "report", "check", "bench"}
 
