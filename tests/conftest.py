@@ -1,6 +1,7 @@
 """What several rooms' tests share: real data where it is at hand, and short trainings."""
 
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from dropkit.runs.config import TrainConfig
 # The same examples in every run: a failure in CI is one that can be repeated.
 settings.register_profile("dropkit", derandomize=True, deadline=None)
 settings.load_profile("dropkit")
+
+# A shell lets what it starts in the background ignore Ctrl-C, and every process that is started from there inherits it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

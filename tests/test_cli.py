@@ -75,8 +75,8 @@ def test_compare_prints_table_verdict_recommendation_and_page(capfd, tmp_path):
         (["train", "digits", "--optimizer", "adamm"], "Did you mean 'adam'?"),
         (
             ["trian", "digits"],
-            "unknown command 'trian': allowed are train, compare, tune, predict, uncertainty, export, report, check, "
-            "bench. Did you mean 'train'?",
+            "unknown command 'trian': allowed are train, compare, tune, reproduce, predict, uncertainty, evidence, "
+            "export, report, check, bench. Did you mean 'train'?",
         ),
         (
             ["compare", "digits", "--metric", "nl"],

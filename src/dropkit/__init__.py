@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from dropkit.runs.run import Run as Run
     from dropkit.runs.training import train as train
     from dropkit.studies.compare import compare as compare
+    from dropkit.studies.evidence.kept import evidence as evidence
+    from dropkit.studies.reproduce import reproduce as reproduce
+    from dropkit.studies.reproduction import Reproduction as Reproduction
     from dropkit.studies.study import Study as Study
     from dropkit.studies.tune import tune as tune
     from dropkit.uncertainty.prediction import Prediction as Prediction
@@ -70,7 +73,10 @@ _HOMES = {
     "train": "dropkit.runs.training",
     "compare": "dropkit.studies.compare",
     "Study": "dropkit.studies.study",
+    "evidence": "dropkit.studies.evidence.kept",
     "tune": "dropkit.studies.tune",
+    "reproduce": "dropkit.studies.reproduce",
+    "Reproduction": "dropkit.studies.reproduction",
     "AlphaDropout": "dropkit.layers.alpha",
     "FeatureAlphaDropout": "dropkit.layers.alpha",
     "GaussianDropout": "dropkit.layers.gaussian",

@@ -1,4 +1,4 @@
-"""Short studies of the digits, a folder of pictures, a database."""
+"""Short studies of the digits, a folder of pictures, a small MNIST, a database."""
 
 import os
 import shutil
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dropkit.data.pictures import load
 from dropkit.runs.config import TrainConfig
 from dropkit.studies.arms import arm_config
 from dropkit.studies.compare import compare
@@ -51,6 +52,19 @@ def write_pets():
                 Image.fromarray(pixels).save(folder / name / f"{number}.png")
 
     return write
+
+
+@pytest.fixture(scope="session")
+def small_mnist(tmp_path_factory):
+    """A folder with an mnist.npz of the digits, enlarged to 28x28: 1,500 for training, 297 for test."""
+    pictures = load("digits")
+    images = np.kron(pictures.images.numpy()[:, 0], np.ones((3, 3), dtype=np.uint8))
+    images, labels = np.pad(images, ((0, 0), (2, 2), (2, 2))), pictures.labels.numpy()
+    folder = tmp_path_factory.mktemp("mnist")
+    parts = {"train": slice(0, 1500), "test": slice(1500, None)}
+    arrays = {f"{split}_images": images[part] for split, part in parts.items()}
+    np.savez(folder / "mnist.npz", **arrays, **{f"{split}_labels": labels[part] for split, part in parts.items()})
+    return folder
 
 
 USER, PASSWORD = "ann", "hunter2-secret"

@@ -8,8 +8,8 @@ from typing import Any
 import tyro
 
 import dropkit
-from dropkit.cli.experiments import CompareCommand, TrainCommand, TuneCommand
-from dropkit.cli.results import ExportCommand, PredictCommand, ReportCommand, UncertaintyCommand
+from dropkit.cli.experiments import CompareCommand, ReproduceCommand, TrainCommand, TuneCommand
+from dropkit.cli.results import EvidenceCommand, ExportCommand, PredictCommand, ReportCommand, UncertaintyCommand
 from dropkit.cli.said import DONE, INTERRUPTED, NOTHING_KEPT, WRONG_INPUT, print_out, tell_first
 from dropkit.cli.tools import BenchCommand, CheckCommand
 from dropkit.errors import DropkitError, unknown
@@ -19,8 +19,10 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": TrainCommand,
     "compare": CompareCommand,
     "tune": TuneCommand,
+    "reproduce": ReproduceCommand,
     "predict": PredictCommand,
     "uncertainty": UncertaintyCommand,
+    "evidence": EvidenceCommand,
     "export": ExportCommand,
     "report": ReportCommand,
     "check": CheckCommand,

@@ -1,4 +1,4 @@
-"""Commands that train: train, compare, tune."""
+"""Commands that train: train, compare, tune, reproduce."""
 
 import json as json_module
 from dataclasses import dataclass, fields
@@ -10,7 +10,7 @@ from tyro.conf import FlagCreatePairsOff
 from dropkit.cli.said import DONE, GOES_ON, INCOMPLETE, print_out
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.torchrun import is_first
-from dropkit.studies.config import CompareConfig, TuneConfig
+from dropkit.studies.config import CompareConfig, ReproduceConfig, TuneConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,3 +109,36 @@ class TuneCommand(TuneConfig):
             **self.execution(),
         )
         return _print_study(study, self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceCommand(ReproduceConfig):
+    """Train what a table or a figure of a paper was trained from, and hold ours beside the paper's.
+
+    The same command goes on where it was stopped, and repeats no finished training.
+    """
+
+    stopped: ClassVar[str] = GOES_ON
+
+    json: FlagCreatePairsOff[bool] = False
+    """Print the reproduction's record as JSON on standard output."""
+
+    def run(self) -> int:
+        """Train, compare with the paper, and say what came out; return the exit code."""
+        from dropkit.studies.reproduce import reproduce
+
+        made = reproduce(
+            self.paper,
+            self.table,
+            budget=self.budget,
+            data=self.data,
+            seeds=self.seeds,
+            out=self.out,
+            **self.execution(),
+        )
+        if self.json:
+            print_out(json_module.dumps(made.record, indent=1))
+        else:
+            made.print(Console())
+            print_out(f"\npage: {made.page}")
+        return INCOMPLETE if made.diverged else DONE

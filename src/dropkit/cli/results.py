@@ -1,4 +1,4 @@
-"""Commands that use what was trained: predict, uncertainty, export, report."""
+"""Commands that use what was trained: predict, uncertainty, evidence, export, report."""
 
 import json as json_module
 from dataclasses import dataclass
@@ -115,6 +115,44 @@ class UncertaintyCommand:
         else:
             print_uncertainty(record, Console())
             print_out(f"\npage: {page}")
+        return DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvidenceCommand:
+    """Measure what dropout is said to do: less co-adaptation, sparse units, an ensemble of thinned networks.
+
+    On the test pictures of a run, or of every run of a study: then each claim is judged beside the first policy. The
+    figures are kept in the folder and shown on its page.
+    """
+
+    stopped: ClassVar[str] = "stopped; what was measured so far is not kept, and the same command begins anew"
+
+    folder: Annotated[Positional[str], arg(metavar="RUN|STUDY", help_behavior_hint="")]
+    """Folder of a finished run, or of a study: then every run of every policy is measured."""
+
+    against: Annotated[str | None, arg(metavar="RUN", help_behavior_hint="")] = None
+    """Another run on the same pictures, beside which a run is shown; a study has its first policy for that."""
+
+    seed: Annotated[int, arg(metavar="N")] = 0
+    """Seed of masks, of the halves that are silenced, and of what is chosen where there is more than is needed."""
+
+    device: Annotated[str, arg(metavar="NAME")] = "auto"
+    """cpu, cuda or mps; auto takes a GPU where there is one."""
+
+    json: FlagCreatePairsOff[bool] = False
+    """Print the record as JSON on standard output."""
+
+    def run(self) -> int:
+        """Measure, keep and print it."""
+        from dropkit.studies.evidence.kept import evidence
+
+        found = evidence(self.folder, against=self.against, seed=self.seed, device=self.device)
+        if self.json:
+            print_out(json_module.dumps(found.record, indent=1))
+        else:
+            found.print(Console())
+            print_out(f"\npage: {found.page}")
         return DONE
 
 

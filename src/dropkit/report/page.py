@@ -16,17 +16,19 @@ from dropkit.errors import DropkitError, unknown
 from dropkit.files import make_folder, write_atomic
 from dropkit.report.names import plain
 from dropkit.report.predictions import predictions_view
+from dropkit.report.reproduction import reproduction_view
 from dropkit.report.run import run_view
 from dropkit.report.study import study_view
 
-VIEWS = {"study": study_view, "run": run_view, "predictions": predictions_view}
+VIEWS = {"study": study_view, "run": run_view, "reproduction": reproduction_view, "predictions": predictions_view}
 
 
 def write_page(record: Mapping[str, Any], path: Path) -> Path:
     """Write the page of a record, whole or not at all, and return its path.
 
     Args:
-        record: What `study.json` or a run's record holds, or predictions; `kind` is "study", "run" or "predictions".
+        record: What `study.json`, `reproduction.json` or a run's record holds, or predictions; `kind` is "study",
+            "reproduction", "run" or "predictions".
         path: The HTML file to write or to replace; its folder is made where it is missing.
 
     Raises:

@@ -5,6 +5,7 @@ from typing import Any
 
 from dropkit.report import numbers, palette
 from dropkit.report.curves import diverged, read_policy
+from dropkit.report.evidence import evidence_block
 from dropkit.report.facts import cautions, page_facts, tested_on, text
 from dropkit.report.learned_rates import learned_rates_block
 from dropkit.report.sections import detail_blocks
@@ -24,6 +25,7 @@ def run_view(record: Mapping[str, Any]) -> dict[str, Any]:
         gap_block(lines, "n = 1 run."),
         learned_rates_block(record),
         uncertainty_block(record),
+        evidence_block(record),
     ]
     error = numbers.percent((summary.get("test") or {}).get("error"))
     failed = diverged(record)

@@ -6,6 +6,7 @@ from typing import Any
 from dropkit.errors import DropkitError
 from dropkit.report import figures, numbers, palette
 from dropkit.report.curves import read_policy
+from dropkit.report.evidence import evidence_block
 from dropkit.report.facts import cautions, page_facts, tested_on, text
 from dropkit.report.panels import Block, Pane, Panel
 from dropkit.report.rates import rates_block
@@ -219,6 +220,7 @@ def _blocks(record: Mapping[str, Any], policies: Sequence[Mapping[str, Any]], me
         learning_block(lines, counts),
         gap_block(lines, counts),
         rates_block(record),
+        evidence_block(record),
     ]
     return [*search_blocks(record), *(block for block in blocks if block is not None), *detail_blocks(record)]
 

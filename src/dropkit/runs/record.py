@@ -10,6 +10,7 @@ test.safetensors        logits [n, classes] and labels [n] of the test pictures
 summary.json            the outcome; its presence says that the run is finished
 details.json            what the page shows beside: confusion, calibration, filters, mistakes
 uncertainty.json        what `dropkit uncertainty` measured, once it was run
+evidence.json           what `dropkit evidence` measured, once it was run
 features/               with --pretrained: the frozen network's weights and the pictures' features
 """
 
@@ -48,6 +49,7 @@ class RunFolder:
         self.summary = path / "summary.json"
         self.details = path / "details.json"
         self.uncertainty = path / "uncertainty.json"
+        self.evidence = path / "evidence.json"
         self.features = path / "features"
 
     @property

@@ -114,6 +114,7 @@ def _page_record(run: Run) -> dict[str, Any]:
         "epochs": run.epochs,
         "details": read_json(folder.details) if folder.details.is_file() else None,
         "uncertainty": read_json(folder.uncertainty) if folder.uncertainty.is_file() else None,
+        "evidence": read_json(folder.evidence) if folder.evidence.is_file() else None,
     }
 
 

@@ -1,12 +1,12 @@
-"""What a comparison and a search are told."""
+"""What a comparison, a search and a reproduction are told."""
 
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from dropkit.errors import DropkitError
-from dropkit.runs.config import Count, MaybeCount, TrainConfig, TrainOptions, require_number
+from dropkit.runs.config import Count, MaybeCount, MaybeFolder, TrainConfig, TrainOptions, require_number
 
 DEFAULT_POLICIES = ("none", "fc=0.5", "conv=0.1,fc=0.5")
 NO_CONVOLUTIONS = {"mlp"}
@@ -152,6 +152,48 @@ class TuneConfig(TrainOptions, Execution, Tuning):
             "kinds": _parts(self.kinds, "kinds"),
             "weight_decays": None if decays is None else tuple(_decay(text) for text in decays),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproductionChoice:
+    """What is made again, and from which pictures."""
+
+    paper: Annotated[Positional[str], arg(metavar="PAPER", help_behavior_hint="")]
+    """srivastava2014: Srivastava et al., Dropout, JMLR 15 (2014)."""
+
+    table: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
+    """Of srivastava2014: table-4, table-9, table-10, figure-8, figure-9 or figure-11."""
+
+    budget: Annotated[str, arg(metavar="{quick,paper}")] = "quick"
+    """quick: minutes on two cores, with few pictures and small networks; paper: the paper's, for a GPU."""
+
+    data: MaybeFolder = None
+    """Folder of mnist.npz and cifar10.npz (default: ../shared/data if they are there, else the hub: extra hub)."""
+
+    seeds: MaybeCount = None
+    """Trainings of each row, with seeds 0, 1, ... (default: the recipe's 3 or 5)."""
+
+    out: MaybeFolder = None
+    """Folder for the results (default: a name made from the options, so the same command finds it again)."""
+
+
+# The last base's fields come first, as in TrainConfig.
+@dataclass(frozen=True, kw_only=True)
+class ReproduceConfig(Execution, ReproductionChoice):
+    """Which table or figure of a paper to make again, and where it computes.
+
+    Raises:
+        DropkitError: if a number is out of range.
+
+    Example:
+        >>> ReproduceConfig(paper="srivastava2014", table="table-9").budget
+        'quick'
+    """
+
+    def __post_init__(self) -> None:
+        """Check every field that can be checked without the data."""
+        for name in ("seeds", "workers"):
+            require_number(name, getattr(self, name), whole=True, low=1)
 
 
 def _parts(text: str | None, name: str) -> tuple[str, ...] | None:

@@ -1,6 +1,7 @@
-"""What a folder holds, opened again: a study or a run, its page, its best run."""
+"""What a folder holds, opened again: a study, a reproduction or a run, its page, its best run."""
 
 from pathlib import Path
+from typing import Any
 
 from dropkit.errors import DropkitError
 from dropkit.files import read_json
@@ -12,10 +13,10 @@ from dropkit.studies.study import Study
 
 
 def rebuild_page(folder: str | Path) -> Path:
-    """Write the page of a study or a run again, from the records in its folder, and return its path.
+    """Write the page of a study, a reproduction or a run again, from the records in its folder, and return its path.
 
     Raises:
-        DropkitError: if the folder holds neither, or one that is not finished.
+        DropkitError: if the folder holds none, or one that is not finished.
 
     Example:
         >>> import tempfile
@@ -25,12 +26,23 @@ def rebuild_page(folder: str | Path) -> Path:
         >>> rebuild_page(run.folder).name
         'report.html'
     """
+    reproduced = Path(folder) / "reproduction.json"
+    if reproduced.is_file():
+        return write_page(_reproduction(reproduced), reproduced.with_name("report.html"))
     opened = reopen(folder)
     if isinstance(opened, Run):
         return write_run_page(opened)
-    seen = opened.folder / "details.json"  # the first version's studies have none
-    record = {**opened.record, "details": read_json(seen)} if seen.is_file() else opened.record
-    return write_page(record, opened.page)
+    # The first version's studies have no details, and evidence is measured where it is asked for.
+    beside = {name: opened.folder / f"{name}.json" for name in ("details", "evidence")}
+    seen = {name: read_json(path) for name, path in beside.items() if path.is_file()}
+    return write_page({**opened.record, **seen}, opened.page)
+
+
+def _reproduction(path: Path) -> dict[str, Any]:
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("kind") != "reproduction" or not record.get("rows"):
+        raise DropkitError(f"{path} is damaged: run the reproduce command again")
+    return record
 
 
 def reopen(folder: str | Path) -> Study | Run:
@@ -58,6 +70,10 @@ def _what_else(path: Path) -> str:
         return "is a file"
     if (path / "study-config.json").is_file():
         return "holds a study that is not finished (the same compare command goes on with it)"
+    if (path / "reproduction.json").is_file():
+        return "holds a reproduction, whose networks are those of the runs in its folder runs"
+    if (path / "reproduction-config.json").is_file():
+        return "holds a reproduction that is not finished (the same reproduce command goes on with it)"
     if RunFolder(path).begun:
         return "holds a run that is not finished (the same train command goes on with it)"
     return "holds neither a study nor a run"
