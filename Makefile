@@ -2,6 +2,7 @@
 # make test     lint, types and every test
 # make test-zoo surgery and check on 80 classifiers of torchvision and timm (about 10 minutes)
 # make quality  the masks' statistics at 2^28 units (about 3 minutes)
+# make docs     the documentation as a site, in build/site
 # make bench    dropkit's dropout beside torch.nn's and beside a copy, on this machine
 # make install  set up .venv for development
 
@@ -14,7 +15,7 @@ CHROMIUM ?= chromium
 
 QUALITY_UNITS ?= 268435456
 
-.PHONY: help demo test test-zoo quality bench install format picture clean
+.PHONY: help demo test test-zoo quality docs bench install format picture clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -26,13 +27,17 @@ test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-zoo: .venv/installed-test
 	DROPKIT_ZOO=all $(BIN)/python -m pytest tests/models/test_zoo.py --durations=5
 
 quality: .venv/installed-test
 	DROPKIT_QUALITY_UNITS=$(QUALITY_UNITS) $(BIN)/python -m pytest tests/masks/test_quality.py --durations=5
+
+docs: .venv/installed-test
+	$(BIN)/python -m sphinx --fail-on-warning --quiet -c docs . build/site
+	@echo build/site/index.html
 
 bench: .venv/installed
 	$(BIN)/dropkit bench

@@ -160,7 +160,8 @@ def test_names_in_figures_are_escaped_for_plotly_too(study: dict[str, Any]) -> N
 
 def test_an_unknown_record_is_refused() -> None:
     with pytest.raises(
-        DropkitError, match=r"unknown kind of record 'studdy': allowed are study, run, reproduction, predictions\. Did you"
+        DropkitError,
+        match=r"unknown kind of record 'studdy': allowed are study, run, reproduction, predictions\. Did you",
     ):
         render({"kind": "studdy"})
     with pytest.raises(DropkitError, match="'None'"):

@@ -1,6 +1,7 @@
 """The script of the paper's budgets: it stops in time, goes on, and says which marks are reached."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -122,3 +123,16 @@ def test_the_recipes_are_the_papers_and_their_shares(script):
     args.scale = 0.1
     assert script.recipe_of("table-4", args).pictures["cifar10"].train == 4500
     assert set(script.TABLES) == set(RECIPES["srivastava2014"])
+
+
+EXTRAS = ("datasets", "optuna", "ray", "timm", "torchvision", "tensorboard", "onnx", "onnxruntime")
+
+
+def test_it_needs_no_extra(small_mnist, tmp_path):
+    words = [str(SCRIPT), str(small_mnist), str(tmp_path / "out"), "--table", "table-9", "--scale", "0.001"]
+    words += ["--seeds", "1", "--minutes", "0.4"]
+    code = f"import runpy, sys; sys.modules.update(dict.fromkeys({EXTRAS})); sys.argv = {words}"
+    code += "; runpy.run_path(sys.argv[0], run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "left: table-9" in ended.stdout or "everything is finished" in ended.stdout, ended.stderr
+    assert "epoch 1 of" in ended.stdout

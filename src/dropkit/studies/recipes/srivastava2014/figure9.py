@@ -4,7 +4,8 @@ from dropkit.studies.recipes.recipe import Claim, Recipe, Row, percent
 from dropkit.studies.recipes.srivastava2014 import mnist
 
 RATES = (0.9, 0.7, 0.5, 0.3, 0.1, 0.0)  # of dropping; the paper's axis has 1 - p
-EPOCHS = {"quick": 40, "paper": 100}
+EPOCHS = 100
+RATE_OF_LEARNING = 0.005  # a quarter of the other recipes': with theirs p = 0.9 stayed near chance
 FIXED = {"quick": (512, 512, 512), "paper": (2048, 2048, 2048)}
 KEPT = {"quick": (64, 64, 128), "paper": (256, 256, 512)}  # pn of each layer
 TOLD = {("n fixed", 0.9): percent(2.7), ("pn fixed", 0.9): percent(1.7)}  # in the text of section 7.3
@@ -12,7 +13,6 @@ TOLD = {("n fixed", 0.9): percent(2.7), ("pn fixed", 0.9): percent(1.7)}  # in t
 
 def recipe(budget: str) -> Recipe:
     """Return the recipe of Figure 9, a and b."""
-    epochs = EPOCHS[budget]
     widths: dict[str, dict[float, tuple[int, ...]]] = {
         "n fixed": dict.fromkeys(RATES, FIXED[budget]),
         "pn fixed": {rate: tuple(round(kept / (1 - rate)) for kept in KEPT[budget]) for rate in RATES},
@@ -23,7 +23,8 @@ def recipe(budget: str) -> Recipe:
             config=mnist.training(
                 f"mlp:{'-'.join(map(str, widths[series][rate]))}",
                 f"fc={rate:g}" if rate else "none",
-                epochs=epochs,
+                epochs=EPOCHS,
+                lr=RATE_OF_LEARNING,
                 max_norm=mnist.MAX_NORM,
             ),
             paper=TOLD.get((series, rate)),
@@ -55,7 +56,9 @@ def recipe(budget: str) -> Recipe:
             "The axis is the rate of dropping p; the paper's is that of keeping. The paper gives curves, and the "
             "figures of p = 0.9 in its text.",
             "Nothing is dropped at the input, as in the paper.",
-            *mnist.differences(budget, f"{epochs} epochs at every rate"),
+            f"The learning rate begins at {RATE_OF_LEARNING:g} for every row: with the other recipes' 0.02, and 2,000 "
+            f"pictures, p = 0.9 stayed near chance.",
+            *mnist.differences(budget, f"{EPOCHS} epochs at every rate"),
         ),
         axis="rate p of hidden units",
     )
