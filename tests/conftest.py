@@ -20,6 +20,17 @@ settings.load_profile("dropkit")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# What a test draws without a seed of its own is the same alone, in its file, and in whichever process it runs.
+def pytest_collectstart():
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    torch.manual_seed(0)
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
