@@ -84,3 +84,62 @@ def short(tmp_path):
         return TrainConfig(**{**given, **changes})
 
     return make
+
+
+@pytest.fixture
+def evidence_of():
+    """Make what `measure` returns of a run, with the numbers that are given."""
+
+    def layer(name="fc[0]", *, rate=0.0, rectified=True, excess=0.1, cost=0.05, zero=0.4, mean=1.0):
+        return {
+            "layer": f"at.{name}",
+            "name": name,
+            "role": "fc",
+            "rate": rate,
+            "units": 5,
+            "measured": 5,
+            "places": 1,
+            "observations": 11,
+            "correlation": {"mean": excess + 0.05, "chance": 0.05, "excess": excess, "varying": 4, "constant": 1},
+            "silenced": {"halves": 2, "errors": [0.1, 0.2], "error": 0.15, "sd": 0.07, "cost": cost},
+            "activity": {
+                "mean": mean,
+                "zero": zero,
+                "small": zero,
+                "rectified": rectified,
+                "edges": [0.0, 1.0, 2.0],
+                "activations": [0.75, 0.25],
+                "unit_means": [0.0, 0.5, 1.0, 1.5, 2.0],
+            },
+        }
+
+    def make(policy="none", *, gap=0.5, layers=None, drops=None, error=0.1, one=0.2, average=0.12, decay=0.0):
+        layers = [layer()] if layers is None else layers
+        drops = policy != "none" if drops is None else drops
+        thinned = {"minority": 0.1, "pairwise": 0.15, "one": one, "average": average, "draws": 20}
+        return {
+            "policy": policy,
+            "run_seed": 0,
+            "weight_decay": decay,
+            "pretrained": False,
+            "test_error": error,
+            "gap": gap,
+            "train_loss": 0.1,
+            "val_loss": 0.1 + gap,
+            "pictures": 11,
+            "of": 13,
+            "error": error,
+            "drops": drops,
+            "layers": layers,
+            "left_out": [],
+            "disagreement": thinned if drops else None,
+            "no_disagreement": "" if drops else "it was trained without dropout",
+            "norms": {
+                "layers": [{"layer": "fc1", "units": 5, "quantiles": [1.0, 2.0, 3.0, 4.0, 5.0], "norm": 7.0}],
+                "total": 7.0,
+            },
+            "notes": [],
+        }
+
+    make.layer = layer
+    return make

@@ -59,7 +59,8 @@ def _networks(policies: Sequence[Row]) -> Table:
     for policy in policies:
         figures = policy["figures"]
         shares = [_share(figures[key]) for key in ("error", "one", "average", "minority")]
-        table.add_row(policy["name"], str(policy["n"]), _number(figures["gap"]), *shares, _number(figures["norm"], 2))
+        cells = [policy["name"], str(policy["n"]), _number(figures["gap"]), *shares, _number(figures["norm"], 2)]
+        _add(table, cells)
     return table
 
 
@@ -71,8 +72,12 @@ def _layers(policies: Sequence[Row]) -> Table:
             numbers = [_number(figures[key]) for key in ("correlation", "chance")]
             shares = [_share(figures["silenced"]), _share(_alone(figures["sd"])), _share(figures["zero"])]
             told = [policy["name"], layer["name"], str(layer["units"]), f"{layer['rate']:g}"]
-            table.add_row(*told, *numbers, *shares, _number(figures["mean"]))
+            _add(table, [*told, *numbers, *shares, _number(figures["mean"])])
     return table
+
+
+def _add(table: Table, cells: Sequence[str]) -> None:
+    table.add_row(*map(Text, cells))  # Text, not str: rich would read brackets in a policy as markup
 
 
 def _alone(figure: Row | None) -> Row | None:
