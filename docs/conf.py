@@ -33,16 +33,16 @@ html_copy_source = False
 html_show_copyright = False
 
 SECTION = re.compile(r"^## (.+)\n((?:(?!## ).*\n)*)", re.MULTILINE)
-PAGE = re.compile(r"^- \[.+?\]\(([\w./-]+?)\.(?:md|ipynb)\)", re.MULTILINE)
+PAGE = re.compile(r"^- \[(.+?)\]\(([\w./-]+?)\.(?:md|ipynb)\)", re.MULTILINE)
 
 
 def contents(text: str, folder: str) -> str:
     """Return a hidden table of contents for each section of `text` whose list begins with links to pages."""
     trees = []
     for caption, section in SECTION.findall(text):
-        pages = [f"/{Path(folder, page).as_posix()}" for page in PAGE.findall(section)]
+        pages = [(title, f"/{Path(folder, page).as_posix()}") for title, page in PAGE.findall(section)]
         if pages:
-            lines = "\n".join(page.replace("/docs/../", "/") for page in pages)
+            lines = "\n".join(f"{title} <{page.replace('/docs/../', '/')}>" for title, page in pages)
             trees.append(f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{lines}\n```\n")
     return "\n".join(trees)
 

@@ -88,8 +88,9 @@ def change(values: Sequence[float], others: Sequence[float], scale: float = 1.0,
     >>> change([3.0, 4.0, 5.0], [1.0, 2.0, 2.0], digits=1)
     '+2.3 [+0.9, +3.8]'
     """
-    mean, low, high = mean_interval([scale * (a - b) for a, b in zip(values, others, strict=True)])
-    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    bounds = mean_interval([scale * (a - b) for a, b in zip(values, others, strict=True)])
+    mean, low, high = (f"{round(bound, digits) + 0.0:+.{digits}f}" for bound in bounds)  # + 0.0: no minus before 0
+    return f"{mean} [{low}, {high}]"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

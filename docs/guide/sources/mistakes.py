@@ -158,7 +158,7 @@ def draw_mistakes(values: dict[str, Any]) -> go.Figure:
             name=name,
         )
     figure.update_xaxes(type="log", tickvals=[3, 5, 10, 20, 50, 90])
-    figure.update_yaxes(autorange="reversed")
+    figure.update_yaxes(autorange="reversed", dtick=1)  # every row has its name
     look.legend(figure, 0.99, 0.99)
     return figure
 

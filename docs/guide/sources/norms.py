@@ -153,7 +153,8 @@ NAMES = {
 
 def draw_norm_error(values: dict[str, Any]) -> go.Figure:
     """Three ways against the rate."""
-    figure = look.plain(330, "rate p", "test error (%)")
+    figure = look.plain(330, "rate p", "test error (%), logarithmic")
+    figure.update_yaxes(type="log", tickvals=[0.5, 1, 2, 5, 10, 20])
     colours = (look.OTHER, "#CC79A7", look.DROPOUT)
     for shift, ((kind, name), colour) in zip(
         (-0.006, 0.0, 0.006), zip(NAMES.items(), colours, strict=True), strict=True
