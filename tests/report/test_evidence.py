@@ -72,7 +72,7 @@ def test_it_has_a_tab_for_each_question(block):
 
 
 def test_the_words_count_what_is_shown(block, values):
-    assert block.finding == "fc=0.5: 6 of 6 claims are shown, 0 are not."
+    assert block.finding == "fc=0.5: 6 of 6 claims are shown."
     ((name, _, said),) = block.claims
     assert name == SECOND
     assert [each.word for each in said] == ["shown"] * 6
@@ -138,11 +138,18 @@ def test_what_has_to_be_known_is_a_note(evidence_of, values):
     noted = {**evidence_of("fc=0.5"), "left_out": ["conv[0]"], "notes": ["sampled one after the other."]}
     signed = evidence_of("none", layers=[evidence_of.layer(rectified=False, zero=None)])
     notes = " ".join(evidence_block({"evidence": values({FIRST: [signed], SECOND: [noted]})}).notes)
-    assert "11 test pictures of 13; runs: none 1, fc=0.5 1." in notes
+    assert "11 of 13 test pictures; runs: none 1, fc=0.5 1." in notes
     assert "none: no thinned networks, because it was trained without dropout." in notes
     assert "fc=0.5: not measured, to keep it short: conv[0]." in notes
     assert "fc=0.5: sampled one after the other." in notes
     assert "no share of zeros is given" in notes
+
+
+def test_all_pictures_and_some(values):
+    assert (
+        evidence_block({"evidence": values(of=11)}).notes[0].startswith("All 11 test pictures; runs: none 3, fc=0.5 3.")
+    )
+    assert evidence_block({"evidence": values(of=1234)}).notes[0].startswith("11 of 1,234 test pictures;")
 
 
 def test_policies_have_their_colours_of_the_page(study, values):

@@ -94,12 +94,16 @@ def _counted(kinds: Sequence[Any]) -> str:
     """Say how many claims are shown.
 
     >>> _counted(["shown", "shown", "opposite"])
-    '2 of 3 claims are shown, 0 are not, of 1 the opposite is'
+    '2 of 3 claims are shown, of 1 the opposite is'
+    >>> _counted(["shown", "not shown"])
+    '1 of 2 claims is shown, 1 is not'
     """
     shown, opposite = kinds.count("shown"), kinds.count("opposite")
     left = len(kinds) - shown - opposite
-    said = f"{shown} of {plural(len(kinds), 'claim')} {_is(shown)} shown, {left} {_is(left)} not"
-    return said + (f", of {opposite} the opposite is" if opposite else "")
+    parts = [f"{shown} of {plural(len(kinds), 'claim')} {_is(shown)} shown"]
+    parts += [f"{left} {_is(left)} not"] if left else []
+    parts += [f"of {opposite} the opposite is"] if opposite else []
+    return ", ".join(parts)
 
 
 def _is(count: int) -> str:
@@ -129,7 +133,7 @@ def _upper(words: Any) -> str:
 def _notes(values: Row, policies: Policies) -> list[str]:
     runs = ", ".join(f"{policy.get('name')} {whole(policy.get('n'))}" for policy, _ in policies)
     notes = [
-        f"{plural(values.get('pictures') or 0, 'test picture')} of {whole(values.get('of'))}; runs: {runs}. Of each "
+        f"{_measured_on(values)}; runs: {runs}. Of each "
         f"layer {whole(values.get('halves'))} random halves of the units were silenced, one after the other, and the "
         f"others scaled up as dropout does it; {whole(values.get('draws'))} thinned networks were drawn."
     ]
@@ -142,6 +146,13 @@ def _notes(values: Row, policies: Policies) -> list[str]:
             "Where activations are negative, too, 0 has no meaning of its own, and no share of zeros is given."
         )
     return [*notes, *_remarks(policies)]
+
+
+def _measured_on(values: Row) -> str:
+    taken, there = values.get("pictures") or 0, values.get("of") or 0
+    return (
+        f"All {plural(taken, 'test picture')}" if taken == there else f"{whole(taken)} of {whole(there)} test pictures"
+    )
 
 
 def _remarks(policies: Policies) -> list[str]:

@@ -44,7 +44,7 @@ def layer_table(policies: Policies) -> Table:
 
 def network_table(policies: Policies) -> Table:
     """Return every number of the networks as a whole."""
-    head = ["Policy", "Runs", "Gap", "Error", "One thinned", "Average", "In the minority", "Two differ", "Weight norm"]
+    head = ["Policy", "Runs", "Gap", "Error", "One thinned", "Average", "Minority", "Two differ", "Weight norm"]
     rows = [
         [
             str(policy.get("name")),
@@ -73,5 +73,5 @@ def _number(figure: Row | None, places: int = 3, *, scale: float = 1.0, unit: st
         return said
     above, below = (decimals(scale * width, places) for width in (high - mean, mean - low))
     if above == below:
-        return f"{said} ±\u00a0{above}"
+        return f"{said} ±{above}"
     return f"{said} ({decimals(scale * low, places)} to {decimals(scale * high, places)})"
