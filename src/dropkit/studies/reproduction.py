@@ -55,10 +55,11 @@ class Reproduction:
         console.print(Text(_title(record)), soft_wrap=True)
         console.print(Text(self._table_lines()), soft_wrap=True)
         console.print()
-        for row in record["rows"]:
-            if row["paper"] is not None:
-                console.print(Text(row["sentence"]))
-        console.print()
+        beside = [row for row in record["rows"] if row["paper"] is not None]
+        for row in beside:
+            console.print(Text(row["sentence"]))
+        if beside:
+            console.print()
         for claim in record["claims"]:
             console.print(Text(claim["sentence"]))
         for mark in record["marks"]:
