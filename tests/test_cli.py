@@ -1,5 +1,6 @@
 """The command as a user meets it: exit codes, messages, JSON, Ctrl-C."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -174,7 +176,9 @@ def test_ctrl_c_keeps_what_is_done_and_exits_with_130(tmp_path):
     assert not [name for name in os.listdir(tmp_path / "run") if name.endswith(".part")]
 
 
-def test_ctrl_c_in_a_study_ends_every_process_and_exits_with_130(tmp_path):
+@pytest.fixture
+def begun_study(tmp_path):
+    """Start a study in two processes, and return it when both have trained an epoch."""
     words = ["compare", "digits", "--model", "mlp", "--epochs", "500", "--threads", "1", "--workers", "2"]
     words += ["--policies", "none", "fc=0.5", "--seeds", "3", "--out", str(tmp_path / "study")]
     child = subprocess.Popen(
@@ -183,12 +187,52 @@ def test_ctrl_c_in_a_study_ends_every_process_and_exits_with_130(tmp_path):
     runs, deadline = tmp_path / "study" / "runs", time.monotonic() + 120
     while len(list(runs.glob("*/metrics.jsonl"))) < 2 and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    yield child
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.communicate()
+
+
+def assert_stopped(child, code):
     _, err = child.communicate(timeout=60)
-    assert child.returncode == 130, err
+    assert child.returncode == code, err
     assert "the same command goes on" in err
     assert "Traceback" not in err
     wait_for_the_end_of_group(child.pid)
+
+
+def test_ctrl_c_in_a_study_ends_every_process_and_exits_with_130(begun_study):
+    os.killpg(begun_study.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    assert_stopped(begun_study, 130)
+
+
+def test_sigterm_to_a_study_ends_every_process_and_exits_with_143(begun_study, tmp_path):
+    begun_study.send_signal(signal.SIGTERM)
+    assert_stopped(begun_study, 143)
+    assert not (tmp_path / "study" / ".lock").exists()
+
+
+def test_a_killed_study_leaves_no_process_that_trains(begun_study, tmp_path):
+    begun_study.kill()
+    begun_study.wait()
+    wait_for_the_end_of_group(begun_study.pid)
+    assert len(list((tmp_path / "study" / "runs").glob("*/checkpoint.safetensors"))) == 2
+    assert not list((tmp_path / "study" / "runs").glob("*/.lock"))
+
+
+def test_a_training_process_that_is_killed_is_said(begun_study):
+    (victim, *_) = [child for child in psutil.Process(begun_study.pid).children() if trains(child)]
+    victim.kill()
+    _, err = begun_study.communicate(timeout=60)
+    assert begun_study.returncode == 2, err
+    assert "a process that trained was killed" in err
+    assert "SIGKILL" in err
+    assert "the same command goes on; --workers 1 or a smaller --batch-size needs less memory" in err
+    assert "Traceback" not in err
+
+
+def trains(process):
+    return "loky" in " ".join(process.cmdline()) and "resource_tracker" not in " ".join(process.cmdline())
 
 
 def wait_for_the_end_of_group(number):

@@ -1,11 +1,22 @@
-"""A checkpoint holds all that a training needs, and nothing but tensors and JSON."""
+"""A checkpoint holds all that a training needs, and nothing but tensors and JSON; a damaged one is not taken."""
+
+import json
 
 import pytest
 import torch
 from torch import nn
 
 from dropkit.errors import DropkitError
-from dropkit.runs.checkpoint import clone_state, load_checkpoint, read_tensors, save_checkpoint, write_tensors
+from dropkit.runs import checkpoint
+from dropkit.runs.checkpoint import (
+    clone_state,
+    load_checkpoint,
+    previous_of,
+    read_checkpoint,
+    read_tensors,
+    save_checkpoint,
+    write_tensors,
+)
 
 FAMILIES = {
     "adam": lambda p: torch.optim.Adam(p, lr=0.01),
@@ -75,3 +86,106 @@ def test_a_damaged_file_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(DropkitError, match="model.safetensors is damaged"):
         read_tensors(path)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save the checkpoints of two steps, one after the other; return their file, and what loads it."""
+    path = tmp_path / "checkpoint.safetensors"
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    for number in (1, 2):
+        step(model, optimizer, number)
+        save_checkpoint(path, model, {}, optimizer, {"epoch": number})
+
+    def load(said=None):
+        fresh = network()
+        told = [] if said is None else said
+        return load_checkpoint(path, fresh, torch.optim.Adam(fresh.parameters()), told.append)[1]["epoch"]
+
+    return path, load
+
+
+def test_the_one_before_is_kept(saved):
+    path, load = saved
+    assert load() == 2
+    assert json.loads(read_checkpoint(previous_of(path))[1]) == {"epoch": 1}
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        "checkpoint.previous.safetensors",
+        "checkpoint.safetensors",
+    ]
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def flipped(content):
+    return content[:-9] + bytes([content[-9] ^ 4]) + content[-8:]
+
+
+@pytest.mark.parametrize("damage", [cut, flipped, lambda content: b"", lambda content: b"rubbish" * 99])
+def test_a_damaged_one_is_seen_and_the_one_before_taken(saved, damage):
+    path, load = saved
+    path.write_bytes(damage(path.read_bytes()))
+    said = []
+    assert load(said) == 1
+    assert len(said) == 1
+    assert "checkpoint.safetensors is damaged" in said[0]
+    assert "going on from the checkpoint before it" in said[0]
+    assert load() == 1  # again, now that the damaged one is gone
+
+
+def test_a_bit_that_flips_in_the_progress_is_seen(saved):
+    path, _ = saved
+    content = path.read_bytes()
+    place = content.index(b'epoch\\": 2')
+    path.write_bytes(content[:place] + content[place:].replace(b": 2", b": 7", 1))
+    with pytest.raises(DropkitError, match="its checksum is another one"):
+        read_checkpoint(path)
+
+
+def test_both_damaged_is_an_error_that_says_what_to_do(saved):
+    path, load = saved
+    for file in (path, previous_of(path)):
+        file.write_bytes(cut(file.read_bytes()))
+    with pytest.raises(DropkitError, match="damaged .+: delete its folder and run the command again"):
+        load()
+
+
+def test_one_of_a_later_version_is_named_and_not_taken_for_damage(saved, monkeypatch):
+    path, load = saved
+    model = network()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "VERSION", 3)
+        save_checkpoint(path, model, {}, torch.optim.Adam(model.parameters()), {"epoch": 3})
+    with pytest.raises(DropkitError, match=r"later version of dropkit \(checkpoint version 3, known are up to 2\)"):
+        load()
+    assert path.is_file()
+
+
+def test_one_of_the_first_version_is_taken(saved):
+    path, load = saved
+    tensors, meta = read_tensors(path)
+    write_tensors(path, tensors, {"progress": meta["progress"]})
+    assert load() == 2
+
+
+def test_tensors_that_are_no_checkpoint(saved):
+    path, load = saved
+    write_tensors(path, {"a": torch.zeros(3)})
+    assert load() == 1
+
+
+def test_a_file_system_without_links(saved, monkeypatch):
+    path, load = saved
+
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(checkpoint.os, "link", refuse)
+    model = network()
+    save_checkpoint(path, model, {}, torch.optim.Adam(model.parameters()), {"epoch": 3})
+    assert load() == 3
+    assert json.loads(read_checkpoint(previous_of(path))[1]) == {"epoch": 2}
+    assert len(list(path.parent.iterdir())) == 2

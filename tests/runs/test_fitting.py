@@ -161,18 +161,19 @@ def test_the_best_epochs_weights_are_kept(short, digits):
 
 
 @pytest.mark.parametrize(
-    ("progress", "done"),
+    ("progress", "min_steps", "done"),
     [
-        ({"epoch": 19, "best_epoch": 10, "step": 1000}, False),  # patience not yet used up
-        ({"epoch": 20, "best_epoch": 10, "step": 999}, False),  # too few steps
-        ({"epoch": 20, "best_epoch": 10, "step": 1000}, True),
-        ({"epoch": 199, "best_epoch": 198, "step": 5000}, False),
-        ({"epoch": 200, "best_epoch": 200, "step": 5000}, True),  # the budget
+        ({"epoch": 19, "best_epoch": 10}, 190, False),  # patience not yet used up
+        ({"epoch": 20, "best_epoch": 10}, 201, False),  # too few steps: an epoch has ten
+        ({"epoch": 20, "best_epoch": 10, "step": 205}, 201, False),  # also where the next epoch was stopped midway
+        ({"epoch": 20, "best_epoch": 10}, 200, True),
+        ({"epoch": 199, "best_epoch": 198}, 1000, False),
+        ({"epoch": 200, "best_epoch": 200}, 5000, True),  # the budget
     ],
 )
-def test_when_training_stops_at_a_plateau(short, digits, progress, done):
-    fit = fit_of(short(epochs=None), digits)
-    vars(fit.progress).update(progress)
+def test_when_training_stops_at_a_plateau(short, digits, progress, min_steps, done):
+    fit = fit_of(short(epochs=None, min_steps=min_steps), digits)
+    vars(fit.progress).update({"step": 10 * progress["epoch"], **progress})
     assert fit.finished() is done
 
 

@@ -1,5 +1,6 @@
 """A run on disk: what it holds, how it goes on, what it refuses."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,10 +17,11 @@ import torch
 from dropkit.errors import DropkitError
 from dropkit.runs import training
 from dropkit.runs.fitting import Fit
+from dropkit.runs.interrupts import Terminated, terminated_in_order
 from dropkit.runs.metrics import error, nll
 from dropkit.runs.record import RunFolder
 from dropkit.runs.run import read_run, train_command
-from dropkit.runs.training import train
+from dropkit.runs.training import advance, train
 
 FILES = {
     "config.json",
@@ -225,6 +227,96 @@ def test_the_model_can_be_opened_without_the_data(short, tmp_path):
     run = train(short(data=path, out=tmp_path / "run", model="cnn"), progress=False)
     path.unlink()
     assert run.model()(torch.zeros(2, 3, 8, 8)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("where", ["in the epoch", "at its end", "in the evaluation"])
+def test_a_terminated_run_goes_on_from_the_very_step(short, tmp_path, monkeypatch, capsys, where):
+    """SIGTERM in the third epoch: the step is made, a checkpoint written, and what follows has the same bits."""
+    config = {"model": "cnn", "epochs": 4, "dropout": "conv=0.1,fc=0.5", "augment": "flip,crop", "max_train": 300}
+    config |= {"batch_size": 64, "schedule": "early:0.7", "lr_schedule": "cosine"}  # five steps an epoch
+    whole = train(short(**config, out=str(tmp_path / "whole")), progress=False)
+    at = {"in the epoch": 13, "at its end": 15, "in the evaluation": 6}[where]
+    name = "predict" if where == "in the evaluation" else "train_step"
+    original, count = getattr(Fit, name), 0
+
+    def terminated(*args, **kwargs):
+        nonlocal count
+        count += 1
+        if count == at:
+            signal.raise_signal(signal.SIGTERM)
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, name, terminated)
+        with pytest.raises(Terminated), terminated_in_order():
+            train(short(**config), progress=False)
+    said = capsys.readouterr().err
+    steps = "3 steps" if where == "in the epoch" else "5 steps"
+    assert f"terminated after epoch 2 and {steps} of the next in" in said
+    assert "the same command goes on from there" in said
+    folder = RunFolder(tmp_path / "run")
+    assert not folder.finished
+    assert len(folder.read_metrics()) == 2
+    resumed = train(short(**config), progress=False)
+    assert f"going on after epoch 2 and {steps} of the next in" in capsys.readouterr().err
+    assert timeless(resumed.epochs) == timeless(whole.epochs)
+    first, second = files_of(whole.folder), files_of(resumed.folder)
+    first.pop("config.json"), second.pop("config.json")
+    assert first == second
+
+
+def test_terminated_again_and_again_it_comes_to_the_same_end(short, tmp_path, monkeypatch):
+    config = {"epochs": 3, "max_train": 200, "batch_size": 64, "dropout": "fc=0.5"}
+    whole = train(short(**config, out=str(tmp_path / "whole")), progress=False)
+    original, stops = Fit.train_step, 0
+
+    def terminated(*args, **kwargs):
+        signal.raise_signal(signal.SIGTERM)
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "train_step", terminated)
+        while not RunFolder(tmp_path / "run").finished:
+            with contextlib.suppress(Terminated), terminated_in_order():
+                train(short(**config), progress=False)
+            stops += 1
+    assert stops > 10
+    assert files_of(whole.folder)["model.safetensors"] == files_of(tmp_path / "run")["model.safetensors"]
+
+
+def test_the_command_checkpoints_on_sigterm_and_exits_143(short, tmp_path):
+    config = short(model="cnn", epochs=200, dropout="fc=0.5")
+    child = subprocess.Popen(
+        [sys.executable, "-m", *train_command(config).split()],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    folder = RunFolder(tmp_path / "run")
+    deadline = time.monotonic() + 60
+    while not folder.checkpoint.is_file() and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    child.send_signal(signal.SIGTERM)
+    said = child.communicate(timeout=60)[1]
+    assert child.returncode == 143
+    assert "terminated after epoch" in said
+    assert "Traceback" not in said
+    assert folder.resumable
+
+
+def test_a_damaged_checkpoint_costs_an_epoch_and_nothing_else(short, tmp_path, monkeypatch, capsys):
+    config = {"epochs": 4, "max_train": 200, "dropout": "fc=0.5"}
+    whole = train(short(**config, out=str(tmp_path / "whole")), progress=False)
+    advance(short(**config), training.load_data(short(**config)), until=3)
+    folder = RunFolder(tmp_path / "run")
+    folder.checkpoint.write_bytes(folder.checkpoint.read_bytes()[:-100])
+    resumed = train(short(**config), progress=False)
+    said = capsys.readouterr().err
+    assert "checkpoint.safetensors is damaged" in said
+    assert "going on after epoch 2 in" in said
+    assert timeless(resumed.epochs) == timeless(whole.epochs)
+    assert files_of(whole.folder)["model.safetensors"] == files_of(resumed.folder)["model.safetensors"]
+    assert not [path for path in resumed.folder.iterdir() if "checkpoint" in path.name]
 
 
 def test_what_a_killed_process_left_is_removed(short, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import tyro
@@ -10,10 +11,11 @@ import tyro
 import dropkit
 from dropkit.cli.experiments import CompareCommand, ReproduceCommand, TrainCommand, TuneCommand
 from dropkit.cli.results import EvidenceCommand, ExportCommand, PredictCommand, ReportCommand, UncertaintyCommand
-from dropkit.cli.said import DONE, INTERRUPTED, NOTHING_KEPT, WRONG_INPUT, print_out, tell_first
+from dropkit.cli.said import DONE, INTERRUPTED, NOTHING_KEPT, TERMINATED, WRONG_INPUT, print_out, tell_first
 from dropkit.cli.tools import BenchCommand, CheckCommand
 from dropkit.errors import DropkitError, unknown
-from dropkit.runs.torchrun import leave, one_voice, refuse_torchrun
+from dropkit.runs.interrupts import Terminated, terminated_in_order
+from dropkit.runs.torchrun import leave, one_voice, process_count, refuse_torchrun
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": TrainCommand,
@@ -49,7 +51,9 @@ def main(args: Sequence[str] | None = None) -> None:
             command = tyro.extras.subcommand_cli_from_dict(
                 COMMANDS, prog="dropkit", description="Dropout for PyTorch: does it pay on your pictures?", args=words
             )
-        code = command.run()
+        # torchrun's own processes may wait for one another where no handler of Python's is heard: they end at once
+        with terminated_in_order() if process_count() == 1 else nullcontext():
+            code = command.run()
         sys.stdout.flush()
     except DropkitError as error:
         tell_first(f"dropkit: {error}")
@@ -58,7 +62,7 @@ def main(args: Sequence[str] | None = None) -> None:
         # Whoever read the output has seen enough (| head). What is still to be flushed must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(DONE)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         tell_first(getattr(command, "stopped", NOTHING_KEPT))
-        leave(INTERRUPTED)
+        leave(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
     leave(code)

@@ -5,8 +5,8 @@ import sys
 from dropkit.runs.torchrun import is_first
 
 # Exit codes: 0 done, 1 done but a training diverged, a picture could not be read or a network misuses dropout,
-# 2 wrong input, 130 Ctrl-C.
-DONE, INCOMPLETE, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+# 2 wrong input, 130 Ctrl-C, 143 SIGTERM.
+DONE, INCOMPLETE, WRONG_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 # What Ctrl-C leaves, where a command does not say otherwise.
 NOTHING_KEPT = "stopped; nothing of it is kept, and the same command begins anew"

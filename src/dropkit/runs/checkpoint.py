@@ -1,6 +1,13 @@
-"""A checkpoint: everything that a training needs to go on, in one safetensors file. No pickle."""
+"""A checkpoint: everything that a training needs to go on, in one safetensors file. No pickle.
+
+It says which version of this format it is, and carries a checksum of all that it holds. The one before it is kept, too:
+where the newest turns out damaged, the training goes on from there.
+"""
 
 import json
+import os
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +19,13 @@ from torch import Tensor, nn, optim
 from dropkit.errors import DropkitError
 from dropkit.files import write_atomic
 
+VERSION = 2  # version 1 had neither version nor checksum
+
+
+def previous_of(path: Path) -> Path:
+    """Return where the checkpoint before the one at `path` is kept."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
 
 def save_checkpoint(
     path: Path,
@@ -20,23 +34,52 @@ def save_checkpoint(
     optimizer: optim.Optimizer,
     progress: dict[str, Any],
 ) -> None:
-    """Write weights, best weights, the optimizer's state and the progress, whole or not at all."""
+    """Write weights, best weights, the optimizer's state and the progress, whole or not at all; keep the one before."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items() if value is not None}
-    write_tensors(path, tensors, {"progress": json.dumps(progress)})
+    told = json.dumps(progress)
+    plain = _plain(tensors)
+    _keep_previous(path)
+    write_tensors(path, plain, {"progress": told, "version": str(VERSION), "crc32": str(_checksum(plain, told))})
+
+
+def _keep_previous(path: Path) -> None:
+    """Keep the checkpoint at `path` as the previous one, too; at every moment there is a whole one at `path`."""
+    if not path.is_file():
+        return
+    previous = previous_of(path)
+    part = previous.with_name(f".{previous.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(path, part)
+    except OSError:  # a file system without links
+        write_atomic(previous, path.read_bytes())
+        return
+    part.replace(previous)
+    part.unlink(missing_ok=True)  # renaming one name of a file to another of its names leaves both
 
 
 def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: optim.Optimizer
+    path: Path,
+    model: nn.Module,
+    optimizer: optim.Optimizer,
+    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Bring `model` and `optimizer` to where the checkpoint was taken; return (best weights, progress).
 
+    Args:
+        path: the newest checkpoint. Where it is missing or damaged, the one before it is taken, and the damaged one
+            removed.
+        model: the network.
+        optimizer: of the network's parameters.
+        say: is told which file was damaged.
+
     Raises:
-        DropkitError: if the file is damaged.
+        DropkitError: if neither can be used, or a later version of dropkit wrote it.
     """
-    tensors, meta = read_tensors(path)
+    tensors, told = _newest(path, say)
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
     for key, value in tensors.items():
         group, name = key.split(".", 1)
@@ -48,7 +91,59 @@ def load_checkpoint(
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = _laid_out_as(parameters[int(index)], value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return groups["best"], json.loads(meta["progress"])
+    return groups["best"], json.loads(told)
+
+
+def _newest(path: Path, say: Callable[[str], None]) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors and the progress of the newest whole checkpoint."""
+    previous = previous_of(path)
+    try:
+        return read_checkpoint(path)
+    except LaterVersionError:
+        raise
+    except DropkitError as damage:
+        if not previous.is_file():
+            raise
+        found = read_checkpoint(previous)
+        if path.is_file():
+            say(f"note: {damage.args[0].partition(': delete')[0]}; going on from the checkpoint before it")
+            path.unlink()  # else it would be kept as the one before the next
+        return found
+
+
+class LaterVersionError(DropkitError):
+    """A checkpoint that this version of dropkit does not know how to read."""
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Return (tensors, progress as JSON) of a checkpoint.
+
+    Raises:
+        LaterVersionError: if a later version of dropkit wrote it.
+        DropkitError: if it is missing, damaged, or none.
+    """
+    tensors, meta = read_tensors(path)
+    version = meta.get("version", "1")
+    if version.isdecimal() and int(version) > VERSION:
+        raise LaterVersionError(
+            f"{path} was written by a later version of dropkit (checkpoint version {version}, known are up to "
+            f"{VERSION}): go on with that version, or give a new folder with --out"
+        )
+    told = meta.get("progress")
+    if told is None or (version != "1" and meta.get("crc32") != str(_checksum(tensors, told))):
+        reason = "its checksum is another one" if told is not None else "it is no checkpoint"
+        raise DropkitError(f"{path} is damaged ({reason}): delete its folder and run the command again")
+    return tensors, told
+
+
+def _checksum(tensors: Mapping[str, Tensor], told: str) -> int:
+    """Return the CRC-32 of names, kinds, shapes and bytes of the tensors, and of the progress."""
+    found = zlib.crc32(told.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        found = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), found)
+        found = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy().data, found)
+    return found
 
 
 def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
@@ -60,8 +155,12 @@ def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, str] | None = None) -> None:
     """Write named tensors as one safetensors file, whole or not at all."""
-    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    write_atomic(path, save(plain, metadata=meta))
+    write_atomic(path, save(_plain(tensors), metadata=meta))
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous copies on the CPU, none of which shares memory with another."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,16 @@ class DivergedError(Exception):
         self.step = step
 
 
+class StoppedError(Exception):
+    """The training was asked to stop, and has, after a whole step: it can go on from where it is."""
+
+
 @dataclass
 class Progress:
-    """How far a training has come. Epochs and steps are counted from 1; 0 means none yet."""
+    """How far a training has come. Epochs and steps are counted from 1; 0 means none yet.
+
+    Steps beyond those of the whole epochs are of the one under way.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -63,6 +71,11 @@ class Progress:
     best_val_loss: float = math.inf
     seconds: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Say where the training is."""
+        last = self.rows[-1]["step"] if self.rows else 0
+        return f"epoch {self.epoch}" + (f" and {self.step - last} steps of the next" if self.step > last else "")
 
 
 class Fit:
@@ -125,20 +138,25 @@ class Fit:
         self.class_weights = self.data.class_weights() if config.class_weights == "balanced" else None
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
+        self.asked_to_stop: Callable[[], bool] = lambda: False
 
     def run_epoch(self, on_step: OnStep | None = None) -> dict[str, Any]:
-        """Train for one epoch, evaluate, remember the weights if they are the best; return the epoch's metrics.
+        """Train to the end of an epoch, evaluate, remember the weights if they are the best; return its metrics.
 
         Raises:
             DivergedError: if a loss is not finite. The best weights so far are kept.
+            StoppedError: if it was asked to stop before the end.
         """
-        began = time.perf_counter()
-        seen = self.train_epoch(on_step)
-        trained = time.perf_counter() - began
-        self.world.copy_first(self.model)  # statistics of batch-norm are each process's own until here
-        train_loss, train_error = self.evaluate(self.data.train_probe)
-        val_loss, val_error = self.evaluate(self.data.val)
-        progress = self.progress
+        began, progress = time.perf_counter(), self.progress
+        try:
+            seen = self.train_epoch(on_step)
+            trained = time.perf_counter() - began
+            self.world.copy_first(self.model)  # statistics of batch-norm are each process's own until here
+            train_loss, train_error = self.evaluate(self.data.train_probe)
+            val_loss, val_error = self.evaluate(self.data.val)
+        except StoppedError:
+            progress.seconds += time.perf_counter() - began
+            raise
         if not math.isfinite(val_loss):
             raise DivergedError(progress.step, "validation")
         progress.epoch += 1
@@ -153,7 +171,7 @@ class Fit:
             "train_error": train_error,
             "val_loss": val_loss,
             "val_error": val_error,
-            "images_per_second": seen / trained,
+            "images_per_second": seen / max(trained, 1e-9),  # 0 where the epoch's steps had been made before
             "seconds": progress.seconds,
         }
         if self.learns_rates:
@@ -162,23 +180,32 @@ class Fit:
         return row
 
     def train_epoch(self, on_step: OnStep | None = None, most_steps: int | None = None) -> int:
-        """Make the steps of one epoch (or the first `most_steps`); return how many pictures were seen."""
+        """Make the steps that an epoch lacks (or `most_steps` of them); return how many pictures were seen.
+
+        Raises:
+            DivergedError: if a loss is not finite.
+            StoppedError: if it was asked to stop before the last of them.
+        """
         config, progress = self.config, self.progress
         steps = self.data.steps(config.batch_size)
+        done = progress.step - progress.epoch * steps
+        last = steps if most_steps is None else min(done + most_steps, steps)
         losses: list[Tensor] = []
         seen = 0
         self.model.train()
-        for number, indices in enumerate(self.data.epoch(config.seed, progress.epoch, config.batch_size), 1):
+        batches = enumerate(self.data.epoch(config.seed, progress.epoch, config.batch_size), 1)
+        for number, indices in islice(batches, done, last):
             losses.append(self._step_on(indices))
             seen += len(indices)
             progress.step += 1
-            if len(losses) == CHECK_EVERY or number in (steps, most_steps):
+            stopped = number < last and self.asked_to_stop()
+            if len(losses) == CHECK_EVERY or number == last or stopped:
                 _require_finite(losses, progress.step)
                 losses.clear()
             if on_step is not None:
                 on_step(progress.epoch + 1, number, steps)
-            if number == most_steps:
-                break
+            if stopped:
+                raise StoppedError
         return seen
 
     def _step_on(self, indices: Tensor) -> Tensor:
@@ -232,8 +259,14 @@ class Fit:
         mine = indices[rows] if rows.stop > rows.start else indices[:1]
         batches = mine.split(EVALUATION_BATCH_CPU if self.device.type == "cpu" else EVALUATION_BATCH)
         with torch.inference_mode(), nullcontext() if exact else self._precision():
-            parts = [self.model(self.data.read(part)[0]).float() for part in batches]
+            parts = [self._logits(part) for part in batches]
         return self.world.gather(torch.cat(parts)[: rows.stop - rows.start], len(indices)).cpu()
+
+    def _logits(self, indices: Tensor) -> Tensor:
+        if self.asked_to_stop():
+            raise StoppedError
+        logits: Tensor = self.model(self.data.read(indices)[0])
+        return logits.float()
 
     def evaluate(self, indices: Tensor) -> tuple[float, float]:
         """Return (mean cross-entropy in nats, error as a fraction) of the pictures at `indices`, in eval mode.
@@ -264,7 +297,8 @@ class Fit:
         config, progress = self.config, self.progress
         if progress.epoch >= config.epoch_limit:
             return True
-        if config.epochs is not None or progress.step < config.min_steps:
+        steps = progress.epoch * self.data.steps(config.batch_size)  # not those of an epoch that was stopped midway
+        if config.epochs is not None or steps < config.min_steps:
             return False
         return progress.epoch - progress.best_epoch >= config.patience
 

@@ -1,29 +1,70 @@
-"""Ctrl-C waits until what is being written is written."""
+"""Ctrl-C and SIGTERM wait until what is being written is written, or until a training can go on from where it is."""
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 
-@contextmanager
-def deferred_interrupt() -> Iterator[None]:
-    """Hold back KeyboardInterrupt until the end of the block.
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as a machine that is taken away sends it: whatever Ctrl-C ends in order, it does, too."""
 
-    Outside the main thread Python delivers no signals, and the block runs as it is.
-    """
-    if threading.current_thread() is not threading.main_thread():
+
+@contextmanager
+def terminated_in_order() -> Iterator[None]:
+    """Raise `Terminated` in the block where SIGTERM would end the process at once."""
+    if not _hears_signals() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
-    pending: list[Any] = []
-    former = signal.signal(signal.SIGINT, lambda number, frame: pending.append((number, frame)))
+    signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, former)
-    if pending:
-        if callable(former):
-            former(*pending[0])
-        elif former != signal.SIG_IGN:
-            raise KeyboardInterrupt
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM until the end of the block.
+
+    Outside the main thread Python delivers no signals, and the block runs as it is.
+    """
+    with _deferred(signal.SIGINT), _deferred(signal.SIGTERM):
+        yield
+
+
+@contextmanager
+def deferred_termination() -> Iterator[Callable[[], bool]]:
+    """Hold back SIGTERM until the end of the block; yield what says whether it has come."""
+    with _deferred(signal.SIGTERM) as pending:
+        yield lambda: bool(pending)
+
+
+@contextmanager
+def _deferred(which: signal.Signals) -> Iterator[list[Any]]:
+    """Gather a signal while the block runs, and let it have its effect afterwards."""
+    pending: list[Any] = []
+    if not _hears_signals():
+        yield pending
+        return
+    former = signal.signal(which, lambda number, frame: pending.append((number, frame)))
+    try:
+        yield pending
+    finally:
+        signal.signal(which, former)
+    if not pending or former == signal.SIG_IGN:
+        return
+    if callable(former):
+        former(*pending[0])
+    else:
+        os.kill(os.getpid(), which)  # the system's own way
+
+
+def _hears_signals() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _raise_terminated(number: int, frame: Any) -> None:
+    raise Terminated

@@ -4,7 +4,7 @@ config.json             every option, as given
 environment.json        versions, hardware, revision
 split.json              which picture is in which split
 metrics.jsonl           one line an epoch
-checkpoint.safetensors  everything needed to go on; removed when the run is finished
+checkpoint.safetensors  everything needed to go on; removed when the run is finished, as is the one before it
 model.safetensors       the weights of the best epoch
 test.safetensors        logits [n, classes] and labels [n] of the test pictures
 summary.json            the outcome; its presence says that the run is finished
@@ -26,7 +26,7 @@ from dropkit.callables import code_of
 from dropkit.errors import DropkitError
 from dropkit.files import make_folder, read_json, write_atomic, write_json
 from dropkit.models.zoo_names import code_of_network
-from dropkit.runs.checkpoint import read_tensors, write_tensors
+from dropkit.runs.checkpoint import previous_of, read_tensors, write_tensors
 from dropkit.runs.config import HOW_FIELDS, TrainConfig, default_fields
 
 
@@ -61,6 +61,16 @@ class RunFolder:
     def begun(self) -> bool:
         """Whether the folder holds a run."""
         return self.config.is_file()
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self.checkpoint.is_file() or previous_of(self.checkpoint).is_file()
+
+    def remove_checkpoints(self) -> None:
+        """Remove what a finished run needs no more."""
+        for path in (self.checkpoint, previous_of(self.checkpoint)):
+            path.unlink(missing_ok=True)
 
     def require_same(self, config: TrainConfig) -> None:
         """Refuse a folder that holds another run, or something else.
@@ -141,7 +151,7 @@ class RunFolder:
         if test is not None:
             write_tensors(self.test, test)
         write_json(self.summary, summary)
-        self.checkpoint.unlink(missing_ok=True)
+        self.remove_checkpoints()
 
     def read_test(self) -> dict[str, Tensor]:
         """Return {"logits": [n, classes], "labels": [n]} of the test pictures."""

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from dropkit.data.names import printable
 from dropkit.data.pictures import Pictures, load
 from dropkit.data.split import Split, make_split
 from dropkit.errors import DropkitError
-from dropkit.files import read_json, write_json
+from dropkit.files import make_folder, read_json, write_json
 from dropkit.layers.keyed import keyed
 from dropkit.models.check.check import check
 from dropkit.models.head import require_head_policy
@@ -31,13 +31,15 @@ from dropkit.runs.distributed import ALONE, World, joined, load_in_turn
 from dropkit.runs.environment import describe_environment
 from dropkit.runs.events import event_files, require_tensorboard
 from dropkit.runs.features import FeatureFolder, Features, image_size_of, needed_by
-from dropkit.runs.fitting import DivergedError, Fit, augmentation_of, pick_device
-from dropkit.runs.interrupts import deferred_interrupt
+from dropkit.runs.fitting import DivergedError, Fit, StoppedError, augmentation_of, pick_device
+from dropkit.runs.interrupts import deferred_interrupt, deferred_termination
 from dropkit.runs.metrics import balanced_error, ece, error, nll, recall
+from dropkit.runs.occupied import occupied
 from dropkit.runs.record import RunFolder, own_code
 from dropkit.runs.run import Run, read_run, write_run_page
 
 SHOWN_CLASSES = 10
+PATIENCE = 60.0  # seconds that the trainings of a study that goes on wait for those of a killed one to end
 CHECKED_PICTURES = 8  # enough to run a network on, few enough to cost no time
 
 
@@ -103,7 +105,12 @@ def _read(folder: RunFolder, pictures: Pictures, *, repeated: bool, page: bool) 
 
 
 def advance(
-    config: TrainConfig, data: tuple[Pictures, Split], *, until: int | None = None, features: Path | None = None
+    config: TrainConfig,
+    data: tuple[Pictures, Split],
+    *,
+    until: int | None = None,
+    features: Path | None = None,
+    asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Train a run, from wherever it is, until an epoch is done or to its end; return whether it has ended.
 
@@ -114,6 +121,7 @@ def advance(
         data: the pictures and their split.
         until: the epoch after which it pauses; None trains to the end. A run that is further already stays so.
         features: folder in which the features of a `pretrained` training are kept.
+        asked_to_stop: is asked after each step; after the step at which it says so a checkpoint is written.
 
     Raises:
         DropkitError: as `train` does.
@@ -129,7 +137,9 @@ def advance(
     folder.require_same(config)
     _refuse_other_pictures(folder, config, *data)
     if not folder.finished:
-        _train(folder, config, data, features or folder.features, progress=False, until=until, quiet=True)
+        place = features or folder.features
+        how: dict[str, Any] = {"until": until, "quiet": True, "asked_to_stop": asked_to_stop, "patience": PATIENCE}
+        _train(folder, config, data, place, progress=False, **how)
     return folder.finished
 
 
@@ -142,15 +152,17 @@ def _train(
     until: int | None = None,
     world: World = ALONE,
     quiet: bool = False,
+    asked_to_stop: Callable[[], bool] = lambda: False,
+    patience: float = 0.0,
 ) -> None:
     """Train from where the folder's run is to its end, or until an epoch is done."""
     if config.tensorboard:
         require_tensorboard()
-    with computing_threads(world.threads(config.threads)):
+    with computing_threads(world.threads(config.threads)), ExitStack() as held:
         features = None
         if config.pretrained:
             features = world.from_first(lambda: keep_features(config, data, place, progress=progress))
-        fresh = world.first and not folder.checkpoint.is_file()
+        fresh = world.first and not folder.resumable
         fit = world.together(lambda: Fit(config, *data, features, fresh=fresh, world=world))
         environment = {**describe_environment(fit.device, fit.dtype), **_code_and_weights(config)}
         environment["world_size"] = world.size
@@ -158,6 +170,9 @@ def _train(
             # Relative, so that a study may be moved as a whole.
             environment |= {"weights": features.weights, "features": os.path.relpath(place, folder.path)}
         split = data[1].to_json(data[0])
+        world.from_first(lambda: _hold(folder, held, patience))
+        if world.from_first(lambda: folder.finished):  # by whoever was at work there
+            return
         world.from_first(lambda: _begin_or_resume(folder, fit, environment, split, quiet=quiet))
         fit.follow_first()
         if progress:
@@ -168,9 +183,15 @@ def _train(
                 folder.path, wanted=config.tensorboard and world.first, epochs=fit.progress.epoch
             ) as write_events,
         ):
-            failure = _run_epochs(folder, fit, display, write_events, until)
+            failure = _run_epochs(folder, fit, display, write_events, until, asked_to_stop)
         if failure is not None or fit.finished():
             _finish(folder, fit, failure)
+
+
+def _hold(folder: RunFolder, held: ExitStack, patience: float) -> None:
+    """Keep other processes out of the folder, which is made for that, until `held` is closed."""
+    make_folder(folder.path)
+    held.enter_context(occupied(folder.path, patience=patience))
 
 
 def _say_misuse(fit: Fit) -> None:
@@ -312,13 +333,13 @@ def _begin_or_resume(
         details = ", ".join(f"{name} {before[name]} then, {environment[name]} now" for name in changed)
         say(f"note: going on under other conditions ({details}): weights will agree to rounding, not to the bit")
     folder.remove_parts()
-    if folder.checkpoint.is_file():
-        fit.best, progress = load_checkpoint(folder.checkpoint, fit.model, fit.optimizer)
+    if folder.resumable:
+        fit.best, progress = load_checkpoint(folder.checkpoint, fit.model, fit.optimizer, say)
         vars(fit.progress).update(progress)
         fit.best = {name: value.to(fit.device) for name, value in fit.best.items()}
     fit.progress.rows = folder.keep_metrics(fit.progress.epoch)
     if not quiet:
-        say(f"going on after epoch {fit.progress.epoch} in {folder.path}")
+        say(f"going on after {fit.progress} in {folder.path}")
 
 
 def _run_epochs(
@@ -327,23 +348,38 @@ def _run_epochs(
     display: Display,
     write_events: Callable[[dict[str, Any]], None],
     until: int | None = None,
+    asked: Callable[[], bool] = lambda: False,
 ) -> DivergedError | None:
     """Train until the budget or patience is used up, or an epoch is done; return the failure when the loss stopped
-    being a number."""
-    while not fit.finished() and (until is None or fit.progress.epoch < until):
-        try:
-            row = fit.run_epoch(display.step)
-        except DivergedError as failure:
-            return failure
-        if not fit.world.first:
-            continue
-        with deferred_interrupt():
-            folder.append_metrics(row)
-            progress = {name: value for name, value in asdict(fit.progress).items() if name != "rows"}
-            save_checkpoint(folder.checkpoint, fit.model, fit.best, fit.optimizer, progress)
-        write_events(row)
-        display.epoch(row)
+    being a number. SIGTERM is held back until the next step is made, and a checkpoint written."""
+    # Several processes would be at different steps: they go on from the last whole epoch.
+    with deferred_termination() if fit.world.alone else nullcontext(lambda: False) as terminated:
+        fit.asked_to_stop = lambda: terminated() or asked()
+        while not fit.finished() and (until is None or fit.progress.epoch < until):
+            try:
+                row = fit.run_epoch(display.step)
+            except DivergedError as failure:
+                return failure
+            except StoppedError:
+                _keep(folder, fit)
+                if terminated():
+                    say(f"terminated after {fit.progress} in {folder.path}: the same command goes on from there")
+                break  # the signal has its effect at the end of the block
+            if not fit.world.first:
+                continue
+            with deferred_interrupt():
+                folder.append_metrics(row)
+                _keep(folder, fit)
+            write_events(row)
+            display.epoch(row)
+    fit.asked_to_stop = lambda: False
     return None
+
+
+def _keep(folder: RunFolder, fit: Fit) -> None:
+    """Write a checkpoint of where the training is."""
+    progress = {name: value for name, value in asdict(fit.progress).items() if name != "rows"}
+    save_checkpoint(folder.checkpoint, fit.model, fit.best, fit.optimizer, progress)
 
 
 def _finish(folder: RunFolder, fit: Fit, failure: DivergedError | None) -> None:

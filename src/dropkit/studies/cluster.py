@@ -293,7 +293,7 @@ def store(folder: Path, files: Files) -> None:
         if name in files:
             _write(folder / name, files[name].tobytes())
     if run.finished:
-        run.checkpoint.unlink(missing_ok=True)
+        run.remove_checkpoints()
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -306,7 +306,7 @@ def _write(path: Path, content: bytes) -> None:
 def _settled(folder: RunFolder, until: int | None) -> bool:
     """Whether nothing is left to train; the checkpoint that a stop left beside a summary is of no use any more."""
     if folder.finished:
-        folder.checkpoint.unlink(missing_ok=True)
+        folder.remove_checkpoints()
         return True
     return until is not None and folder.begun and epochs_done(folder) >= until
 

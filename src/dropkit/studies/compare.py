@@ -12,6 +12,7 @@ from dropkit.files import write_json
 from dropkit.report.page import write_page
 from dropkit.runs.config import TrainConfig, require_number
 from dropkit.runs.details import details
+from dropkit.runs.occupied import occupied
 from dropkit.runs.torchrun import refuse_torchrun
 from dropkit.studies.analysis import shown_policy
 from dropkit.studies.arms import arm_config
@@ -114,13 +115,14 @@ def answer(
         about: from the record to the one that is kept, where more is known of the study.
     """
     plan.settle_seeds(seeds, budget, data, progress=progress)
-    trained = plan.train(data[0], progress=progress)
-    groups = plan.groups()
-    record = about(plan.record(groups, trained=trained))
-    seen = details(groups, data[0], policy=shown_policy(record), against=plan.question.names[0])
-    write_json(plan.folder / "details.json", seen)
-    write_json(plan.folder / "study.json", record)
-    write_page({**record, "details": seen}, plan.folder / "report.html")
+    with occupied(plan.folder):
+        trained = plan.train(data[0], progress=progress)
+        groups = plan.groups()
+        record = about(plan.record(groups, trained=trained))
+        seen = details(groups, data[0], policy=shown_policy(record), against=plan.question.names[0])
+        write_json(plan.folder / "details.json", seen)
+        write_json(plan.folder / "study.json", record)
+        write_page({**record, "details": seen}, plan.folder / "report.html")
     return Study(plan.folder, record)
 
 

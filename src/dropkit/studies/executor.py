@@ -1,8 +1,10 @@
 """The one place that runs trainings for a study: what an executor is, and the one of this machine's processes."""
 
 import dataclasses
+import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,7 +99,24 @@ class LocalProcesses:
         height, width = pictures.shape[1:]
         size = f"{height}x{width}" if tasks[0].published_weights else None
         told = (str(spool), self.copies, pictures.fingerprint, size, until)
-        yield from pool(delayed(_train_in_process)(task, *told) for task in tasks)
+        try:
+            yield from pool(delayed(_train_in_process)(task, *told) for task in tasks)
+        except BrokenProcessPool as loss:
+            raise DropkitError(
+                f"a process that trained was killed, as a system does it whose memory is full, or crashed "
+                f"({_reason(loss)}). What was finished is kept, and the same command goes on; --workers 1 or a "
+                f"smaller --batch-size needs less memory"
+            ) from None
+
+
+def _reason(loss: BrokenProcessPool) -> str:
+    """Return what is known of the end of a process.
+
+    >>> _reason(BrokenProcessPool("A worker process ... unexpectedly terminated.\nThe exit codes are {SIGKILL(-9)}"))
+    'the exit codes are {SIGKILL(-9)}'
+    """
+    known = [line for line in str(loss).splitlines() if "exit code" in line]
+    return known[0].strip()[:1].lower() + known[0].strip()[1:] if known else "its end is all that is known"
 
 
 def choose_executor(
@@ -141,14 +160,27 @@ def _train_in_process(
 ) -> Path:
     # Ctrl-C reaches every process of the terminal; the parent alone answers it and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
     how = {name: getattr(config, name) for name in PICTURE_FIELDS}
     how["image_size"] = how["image_size"] or size
-    return _train(config, _pictures(config.data, tuple(how.items()), spool, copies, fingerprint), Path(spool), until)
+    pictures = _pictures(config.data, tuple(how.items()), spool, copies, fingerprint)
+
+    def orphaned() -> bool:
+        return os.getppid() != parent
+
+    folder = _train(config, pictures, Path(spool), until, orphaned)
+    if orphaned():
+        os._exit(1)  # nobody waits for the answer, and a pool's process waits for more to do
+    return folder
 
 
-def _train(config: TrainConfig, pictures: Pictures, study: Path, until: int | None) -> Path:
+def _train(
+    config: TrainConfig, pictures: Pictures, study: Path, until: int | None, orphaned: Callable[[], bool] | None = None
+) -> Path:
     data = (pictures, split_data(config, pictures))
-    advance(config, data, until=until, features=study / FEATURES)
+    # A process whose study was killed stops, and leaves the run's folder to that which goes on.
+    stop = {} if orphaned is None else {"asked_to_stop": orphaned}
+    advance(config, data, until=until, features=study / FEATURES, **stop)
     return config.folder()
 
 

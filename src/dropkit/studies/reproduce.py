@@ -7,6 +7,7 @@ from pathlib import Path
 from dropkit.files import write_json
 from dropkit.report.page import write_page
 from dropkit.runs.config import require_number
+from dropkit.runs.occupied import occupied
 from dropkit.runs.torchrun import refuse_torchrun
 from dropkit.studies.executor import Executor, choose_executor
 from dropkit.studies.pictures import study_pictures
@@ -72,7 +73,7 @@ table-9, table-10, figure-8, figure-9, figure-11. Did you mean 'table-9'?
     plan.refuse_other()
     plan.settle_seeds(seeds)
     plan.prepare(data, progress=progress)
-    with ExitStack() as stack:
+    with occupied(plan.folder), ExitStack() as stack:
         found = {name: _pictures(name, plan, executor, stack, progress=progress) for name in recipe.pictures}
         trained = plan.train(found, executor, progress=progress)
         return keep(plan, found, trained=trained, progress=progress)

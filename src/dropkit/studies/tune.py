@@ -4,7 +4,7 @@ import dataclasses
 import math
 import shlex
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from dropkit.runs.config import TrainConfig, require_number
 from dropkit.runs.display import duration
 from dropkit.runs.fitting import Fit, build_model
 from dropkit.runs.metrics import METRICS
+from dropkit.runs.occupied import occupied
 from dropkit.runs.torchrun import refuse_torchrun
 from dropkit.runs.training import keep_features, say
 from dropkit.studies.compare import answer, require_seeds
@@ -159,8 +160,12 @@ class _Tuning:
         if self.storage is None:
             make_folder(self.folder.path)
         identity = self.folder.fingerprint(trials, space, data[0])
-        with closing(Storage(self.url, self.folder.path.resolve().name, identity, self.base.seed)) as storage:
+        with ExitStack() as opened:
+            storage = opened.enter_context(
+                closing(Storage(self.url, self.folder.path.resolve().name, identity, self.base.seed))
+            )
             self.folder.note(trials, data[0])
+            opened.enter_context(occupied(self.folder.path))
             if self.progress:
                 say(_forecast(trials, cost, workers, count))
                 say(f"watch it: optuna-dashboard {shlex.quote(shown_url(self.url))}")
