@@ -113,7 +113,9 @@ def evidence_of():
             },
         }
 
-    def make(policy="none", *, gap=0.5, layers=None, drops=None, error=0.1, one=0.2, average=0.12, decay=0.0):
+    def make(
+        policy="none", *, gap=0.5, layers=None, drops=None, error=0.1, one=0.2, average=0.12, decay=0.0, best_epoch=7
+    ):
         layers = [layer()] if layers is None else layers
         drops = policy != "none" if drops is None else drops
         thinned = {"minority": 0.1, "pairwise": 0.15, "one": one, "average": average, "draws": 20}
@@ -124,6 +126,7 @@ def evidence_of():
             "pretrained": False,
             "test_error": error,
             "gap": gap,
+            "best_epoch": best_epoch,
             "train_loss": 0.1,
             "val_loss": 0.1 + gap,
             "pictures": 11,

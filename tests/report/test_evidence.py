@@ -72,10 +72,10 @@ def test_it_has_a_tab_for_each_question(block):
 
 
 def test_the_words_count_what_is_shown(block, values):
-    assert block.finding == "fc=0.5: 6 of 6 claims are shown."
+    assert block.finding == "fc=0.5: 5 of 5 claims are shown."
     ((name, _, said),) = block.claims
     assert name == SECOND
-    assert [each.word for each in said] == ["shown"] * 6
+    assert [each.word for each in said] == ["shown"] * 5 + [""]  # the ensemble is measured, not judged
     assert said[0].head == "Less overfitting."
     (_, thinned) = values()["policies"]
     assert [each.told for each in said] == [claim["told"] for claim in thinned["claims"]]
@@ -89,6 +89,25 @@ def test_the_opposite_is_counted_for_itself(evidence_of, values):
     found = evidence_block({"evidence": values(groups)})
     assert "of 1 the opposite is" in found.finding
     assert {each.kind for each in found.claims[0][2]} == {"opposite", "open"}
+
+
+def test_what_the_study_does_not_judge_is_not_counted(evidence_of, values):
+    groups = {name: [evidence_of(name, gap=gap) for gap in (0.5, 0.6, 0.7)] for name in (FIRST, SECOND)}
+    record = values() | {"policies": compared(groups, undertrained={SECOND})}
+    found = evidence_block({"evidence": record})
+    assert found.finding.startswith("Nothing is judged: the study finds its policies not trained long enough.")
+    assert [each.word for each in found.claims[0][2]] == ["not judged"] * 5 + [""]
+
+
+def test_densities_allow_for_the_width_of_bins(evidence_of, values):
+    narrow = evidence_of.layer(rate=0.5, zero=0.0)
+    narrow["activity"]["edges"] = [0.0, 0.5, 1.0]
+    groups = {
+        FIRST: [evidence_of("none", layers=[evidence_of.layer(zero=0.0)])],
+        SECOND: [evidence_of("fc=0.5", layers=[narrow])],
+    }
+    wide, fine = traces(evidence_block({"evidence": values(groups)}), "evidence-fc-0-activations")
+    assert list(fine["y"]) == pytest.approx([2 * y for y in wide["y"]])
 
 
 def test_one_seed_proves_nothing(evidence_of, values):
@@ -120,7 +139,7 @@ def test_activations_are_those_of_the_first_run_at_the_layers_that_drop(evidence
     (pane,) = (pane for pane in found.panes if pane.tab == "Activations")
     assert [panel.id for panel in pane.panels] == ["evidence-fc-0-activations", "evidence-fc-0-units"]
     (trace,) = traces(found, "evidence-fc-0-activations")
-    assert (list(trace["x"]), list(trace["y"])) == ([0.5, 1.5], [75.0, 25.0])
+    assert (list(trace["x"]), list(trace["y"])) == ([0.5, 1.5], pytest.approx([35.0, 25.0]))  # .4 of the .75 are 0
     (means,) = traces(found, "evidence-fc-0-units")
     assert sum(means["y"]) == pytest.approx(100)
 
@@ -130,8 +149,8 @@ def test_tables_hold_every_number(block, values):
     assert [row[:2] for row in block.table.rows] == [["fc[0]", FIRST], ["fc[0]", SECOND]]
     assert block.table.rows[1][2:4] == ["0.50", "5"]
     assert block.table.rows[1][4].startswith(f"{thinned['layers'][0]['figures']['correlation']['mean']:.3f}")
-    assert block.networks.rows[0][4:7] == ["–"] * 3  # without dropout there are no thinned networks
-    assert block.networks.rows[1][4].startswith("20.00\u00a0%")
+    assert block.networks.rows[0][5:8] == ["–"] * 3  # without dropout there are no thinned networks
+    assert block.networks.rows[1][5].startswith("20.00\u00a0%")
 
 
 def test_what_has_to_be_known_is_a_note(evidence_of, values):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from dropkit.report.evidence_figures import (
@@ -17,7 +18,8 @@ from dropkit.report.numbers import finite, plural, whole
 from dropkit.report.palette import BASELINE, colour, policy_colours
 from dropkit.report.panels import Block, Pane, Panel, Table
 
-CHIPS = {"shown": "shown", "not shown": "not shown", "opposite": "the opposite"}
+JUDGED = {"shown": "shown", "not shown": "not shown", "opposite": "the opposite"}
+CHIPS = {**JUDGED, "undertrained": "not judged"}
 CLASSES = {"shown": "shown", "not shown": "open", "opposite": "opposite"}
 DRAWN_LAYERS, DRAWN_POLICIES, DRAWN_WEIGHTS = 3, 4, 16
 
@@ -79,10 +81,14 @@ def _finding(values: Row, policies: Policies) -> str:
     told = [
         f"{policy.get('name')}: {_counted(kinds)}"
         for policy, _ in policies
-        if (kinds := [claim.get("kind") for claim in policy.get("claims") or () if claim.get("kind") in CHIPS])
+        if (kinds := [claim.get("kind") for claim in policy.get("claims") or () if claim.get("kind") in JUDGED])
     ]
     if told:
         return f"{'; '.join(told)}."
+    if any(claim.get("kind") == "undertrained" for policy, _ in policies for claim in policy.get("claims") or ()):
+        return "Nothing is judged: the study finds its policies not trained long enough. Train for more epochs."
+    if max((policy.get("n") or 0) for policy, _ in policies) > 1:
+        return "Here are the numbers; a policy without dropout, or one with it, is missing to judge claims by."
     if len(policies) > 1 or any(policy.get("claims") for policy, _ in policies):
         return (
             "One run each: here are the numbers, but one seed proves nothing. A study of several seeds can judge them."
@@ -246,14 +252,16 @@ def _layer_panels(name: str, policies: Policies) -> list[Panel]:
     rows = [(policy, shade, active) for policy, shade, active in found if active]
     if not rows:
         return []
-    spreads = [Spread(policy, shade, active["edges"], active["activations"]) for policy, shade, active in rows]
+    spreads = [Spread(policy, shade, active["edges"], _densities(active)) for policy, shade, active in rows]
+    beyond = "The last bin also holds what lies beyond it. Of the first run of each policy."
+    zeros = all(active.get("rectified") for _, _, active in rows)
     means = unit_means([(policy, shade, active["unit_means"]) for policy, shade, active in rows])
     return [
         Panel(
             id=f"evidence-{_id(name)}-activations",
-            figure=spread_figure(spreads, x="activation", y="activations (%)", logarithmic=True),
-            title=f"{name}: all activations",
-            caption="The first bin holds the zeros; the last one also what lies beyond. The first run of each policy.",
+            figure=spread_figure(spreads, x="activation", y="% per unit of activation", logarithmic=True),
+            title=f"{name}: all activations" + (" but zeros" if zeros else ""),
+            caption=("The share of zeros stands in the table. " if zeros else "") + beyond,
             description=f"Histogram of the activations of {name}, on a logarithmic scale",
         ),
         Panel(
@@ -264,6 +272,14 @@ def _layer_panels(name: str, policies: Policies) -> list[Panel]:
             description=f"Histogram of the mean activation of the units of {name}",
         ),
     ]
+
+
+def _densities(active: Row) -> list[float]:
+    """Return the share of activations per unit of activation in each bin, zeros aside: bins are each run's own."""
+    shares = [finite(share) or 0.0 for share in active["activations"]]
+    if active.get("rectified"):
+        shares[0] = max(shares[0] - (finite(active.get("zero")) or 0.0), 0.0)
+    return [share / (high - low) for share, (low, high) in zip(shares, pairwise(active["edges"]), strict=True)]
 
 
 def _activity(policy: Row, name: str) -> Row | None:

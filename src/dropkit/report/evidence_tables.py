@@ -44,11 +44,23 @@ def layer_table(policies: Policies) -> Table:
 
 def network_table(policies: Policies) -> Table:
     """Return every number of the networks as a whole."""
-    head = ["Policy", "Runs", "Gap", "Error", "One thinned", "Average", "Minority", "Two differ", "Weight norm"]
+    head = [
+        "Policy",
+        "Runs",
+        "Best epoch",
+        "Gap",
+        "Error",
+        "One thinned",
+        "Average",
+        "Minority",
+        "Two differ",
+        "Weight norm",
+    ]
     rows = [
         [
             str(policy.get("name")),
             whole(policy.get("n")),
+            _number(figures.get("best_epoch"), 1),
             _number(figures.get("gap")),
             *(_share(figures.get(key)) for key in ("error", "one", "average", "minority", "pairwise")),
             _number(figures.get("norm"), 2),

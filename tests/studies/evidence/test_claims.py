@@ -3,7 +3,7 @@
 import pytest
 
 from dropkit.runs.intervals import mean_interval
-from dropkit.studies.evidence.claims import CLAIMS, ENSEMBLE, deciding_layers, judged
+from dropkit.studies.evidence.claims import CLAIMS, deciding_layers, ensemble, judged, with_l2
 
 GAP, EXCESS, COST, ZERO, MEAN = CLAIMS
 
@@ -55,15 +55,66 @@ def test_one_seed_judges_nothing(evidence_of):
 def test_what_is_not_known_of_every_run_is_not_judged(evidence_of):
     known, unknown = evidence_of("fc=0.5"), evidence_of("fc=0.5", layers=[evidence_of.layer(rectified=False)])
     assert judged(ZERO, [known, unknown], [known, known], beside="with none") is None
-    assert judged(ENSEMBLE, [evidence_of("none")], None, beside="that of one") is None
+    assert ensemble([evidence_of("none")], 20) is None
     assert judged(GAP, [], [], beside="with none") is None
 
 
-def test_the_ensemble_is_a_difference_within_each_run(evidence_of):
-    runs = [evidence_of("fc=0.5", one=one, average=0.1) for one in (0.2, 0.21, 0.22)]
-    found = judged(ENSEMBLE, runs, None, beside="that of one, in 20 draws")
+def test_the_ensemble_is_measured_beside_one_and_beside_the_pass_and_not_judged(evidence_of):
+    """Averages err less than their members, however the networks were trained: that shows nothing of dropout."""
+    runs = [evidence_of("fc=0.5", one=one, average=0.1, error=0.09) for one in (0.2, 0.21, 0.22)]
+    found = ensemble(runs, 20)
     assert found["difference"] == pytest.approx(-0.11)
-    assert found["kind"] == "shown"
+    assert found["kind"] == "measured"
+    assert found["sentence"] == (
+        "An ensemble of thinned networks: the error of their average is 11.00 pp lower than that of one of 20 "
+        "(95% interval −13.48 to −8.52 pp; n = 3); the error of their average is 1.00 pp higher than that of one pass "
+        "with all units (95% interval +1.00 to +1.00 pp; n = 3)."
+    )
+
+
+def test_with_l2_both_differences_are_measured(evidence_of):
+    both, alone, dropout = ([evidence_of(error=error + seed / 100) for seed in range(3)] for error in (0.1, 0.2, 0.15))
+    found = with_l2(both, alone, dropout)
+    assert found["kind"] == "measured"
+    assert found["sentence"] == (
+        "Together with L2: the test error is 10.00 pp lower than with the same penalty alone (95% interval −10.00 to "
+        "−10.00 pp; n = 3); the test error is 5.00 pp lower than with the same dropout alone (95% interval −5.00 to "
+        "−5.00 pp; n = 3); the study's verdict allows for the test pictures, too."
+    )
+    assert "dropout alone" not in with_l2(both, alone, None)["sentence"]
+
+
+def test_mean_activations_are_compared_as_ratios_in_which_layers_count_the_same(evidence_of):
+    """One layer at half, one as before: the geometric mean of the ratios, whatever the layers' scales."""
+
+    def run(*means):
+        rates = ("conv[0]", 0.5), ("fc[0]", 0.5)
+        layers = [
+            evidence_of.layer(name, rate=rate, mean=mean) for (name, rate), mean in zip(rates, means, strict=True)
+        ]
+        return evidence_of("fc=0.5", layers=layers)
+
+    after, before = [run(0.5, 100.0)] * 2, [run(1.0, 100.0)] * 2
+    found = judged(MEAN, after, before, beside="with none")
+    assert found["difference"] == pytest.approx(0.5**0.5 - 1)
+    assert "The mean activation is 29.3% lower than with none" in found["sentence"]
+    assert judged(MEAN, [run(0.0, 1.0)] * 2, before, beside="with none") is None
+
+
+def test_what_else_differs_is_said(evidence_of):
+    runs = [evidence_of("fc=0.5", gap=gap) for gap in (0.1, 0.2)]
+    found = judged(GAP, runs, runs[::-1], beside="with none", also="weight_decay")
+    assert found["told"].endswith("; the two differ in weight_decay, too.")
+
+
+def test_what_was_not_trained_long_enough_is_not_judged(evidence_of):
+    before = runs_with(evidence_of, [0.5, 0.6, 0.7], policy="none", rate=0.0)
+    lower = runs_with(evidence_of, [0.2, 0.31, 0.42])
+    found = judged(GAP, lower, before, beside="with none", trained=False)
+    assert found["kind"] == "undertrained"
+    assert found["sentence"].startswith(
+        "Less overfitting: not judged, as it was not trained long enough. The gap is 0.290 nats lower"
+    )
 
 
 def test_the_layers_that_decide_are_those_where_it_drops(evidence_of):

@@ -39,23 +39,74 @@ def test_a_policy_of_which_every_run_diverged_is_left_out(groups):
     assert [policy["name"] for policy in compared({**groups, "conv=0.9": [None, None, None]})] == ["none", "fc=0.5"]
 
 
-def test_dropout_is_held_against_the_same_l2_penalty_alone(evidence_of):
-    def three(policy, error, decay):
-        return [evidence_of(policy, error=error + seed / 1000, decay=decay) for seed in range(3)]
+def three(evidence_of, policy, error=0.1, decay=0.0, **changes):
+    return [evidence_of(policy, error=error + seed / 1000, decay=decay, **changes) for seed in range(3)]
 
-    groups = {
-        "none": three("none", 0.3, 0.0),
-        "none;weight_decay=0.01": three("none", 0.2, 0.01),
-        "fc=0.5;weight_decay=0.01": three("fc=0.5", 0.1, 0.01),
-        "fc=0.5;weight_decay=0.02": three("fc=0.5", 0.1, 0.02),
+
+@pytest.fixture
+def penalties(evidence_of):
+    """Dropout and an L2 penalty, each alone and together."""
+    given = [
+        ("none", 0.3, 0.0),
+        ("fc=0.5", 0.15, 0.0),
+        ("none", 0.2, 0.01),
+        ("fc=0.5", 0.1, 0.01),
+        ("fc=0.5", 0.1, 0.02),
+    ]
+    return {
+        policy + (f";weight_decay={decay}" if decay else ""): three(evidence_of, policy, error, decay)
+        for policy, error, decay in given
     }
-    found = {policy["name"]: [claim["quantity"] for claim in policy["claims"]] for policy in compared(groups)}
+
+
+def test_dropout_is_held_against_what_is_alike_but_for_the_dropout(penalties):
+    found = {policy["name"]: policy for policy in compared(penalties)}
+    assert {name: policy["base"] for name, policy in found.items()} == {
+        "none": None,
+        "fc=0.5": "none",
+        "none;weight_decay=0.01": "none",
+        "fc=0.5;weight_decay=0.01": "none;weight_decay=0.01",
+        "fc=0.5;weight_decay=0.02": "none",
+    }
+    alike, other = (found[f"fc=0.5;weight_decay={decay}"]["claims"][0]["told"] for decay in (0.01, 0.02))
+    assert "too" not in alike
+    assert other.endswith("; the two differ in weight_decay, too.")
+
+
+def test_dropout_and_a_penalty_stand_beside_each_of_them_alone(penalties):
+    found = {policy["name"]: policy["claims"] for policy in compared(penalties)}
     assert found["none;weight_decay=0.01"] == []
-    assert found["fc=0.5;weight_decay=0.01"][-1] == "test_error"
-    assert "test_error" not in found["fc=0.5;weight_decay=0.02"]  # there is none with that penalty alone
-    claim = compared(groups)[2]["claims"][-1]
-    assert claim["difference"] == pytest.approx(-0.1)
-    assert "lower than with none;weight_decay=0.01" in claim["sentence"]
+    both = found["fc=0.5;weight_decay=0.01"][-1]
+    assert (both["quantity"], both["kind"]) == ("test_error", "measured")
+    assert both["difference"] == pytest.approx(-0.1)
+    assert "10.00 pp lower than with the same penalty alone" in both["sentence"]
+    assert "5.00 pp lower than with the same dropout alone" in both["sentence"]
+    assert found["fc=0.5;weight_decay=0.02"][-1]["quantity"] == "gain"  # there is none with that penalty alone
+    penalties["none;weight_decay=0.01"][1] = None
+    assert compared(penalties)[3]["claims"][-1]["quantity"] == "gain"  # no longer of the same seeds
+
+
+def test_the_first_policy_need_not_be_the_one_without_dropout(evidence_of):
+    groups = {"fc=0.5": three(evidence_of, "fc=0.5", gap=0.1), "none": three(evidence_of, "none", gap=0.5)}
+    thinned, plain = compared(groups)
+    assert (thinned["base"], plain["base"]) == ("none", "fc=0.5")
+    assert thinned["claims"][0]["difference"] == pytest.approx(-0.4)
+    assert plain["claims"] == []
+
+
+def test_without_one_that_drops_nothing_no_claim_is_judged_and_that_is_said(evidence_of):
+    groups = {name: three(evidence_of, name) for name in ("fc=0.2", "fc=0.5")}
+    for policy in compared(groups):
+        assert [claim["kind"] for claim in policy["claims"]] == ["measured"]
+        assert policy["notes"] == [
+            "no policy without dropout is there to hold it against, so no claim is judged: compare it with none, too"
+        ]
+    assert compared({"fc=0.5": three(evidence_of, "fc=0.5")})[0]["notes"] == []  # one run alone needs no such words
+
+
+def test_what_the_study_does_not_judge_is_not_judged_here(groups):
+    _, thinned = compared(groups, undertrained={"fc=0.5"})
+    assert {claim["kind"] for claim in thinned["claims"]} == {"undertrained", "measured"}
 
 
 def test_folds_widen_the_intervals(groups):

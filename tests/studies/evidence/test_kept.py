@@ -45,7 +45,13 @@ def test_of_a_study_every_run_is_measured_and_each_claim_judged(study):
     plain, thinned = found.record["policies"]
     assert (plain["name"], plain["n"], thinned["name"], thinned["n"]) == ("none", 3, "fc=0.5", 3)
     assert plain["claims"] == []
-    assert {claim["kind"] for claim in thinned["claims"]} <= {"shown", "not shown", "opposite"}
+    assert {claim["kind"] for claim in thinned["claims"]} <= {
+        "shown",
+        "not shown",
+        "opposite",
+        "undertrained",
+        "measured",
+    }
     assert len(found.record["runs"]) == 6
     assert read_json(study.folder / "evidence.json") == json.loads(json.dumps(found.record))
     page = found.page.read_text()
@@ -69,10 +75,11 @@ def test_a_policy_that_the_study_does_not_judge_is_marked(study, tmp_path):
     record["policies"][1]["verdict"]["kind"] = "undertrained"
     (study.folder / "study.json").write_text(json.dumps(record))
     try:
-        notes = dropkit.evidence(study.folder, progress=False).record["policies"][1]["notes"]
+        found = dropkit.evidence(study.folder, progress=False)
     finally:
         (study.folder / "study.json").write_text(kept)
-    assert notes[-1] == "the study finds it, or the first policy, not trained long enough to be judged"
+    assert {claim["kind"] for claim in found.record["policies"][1]["claims"]} == {"undertrained", "measured"}
+    assert "not judged, as it was not trained long enough" in str(found)
 
 
 def test_one_run_has_numbers_and_no_verdict(runs):

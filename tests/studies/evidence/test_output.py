@@ -36,12 +36,12 @@ def test_numbers_stand_in_their_columns_with_their_spread(record):
     assert "the networks, on 1,234 test pictures; means of runs, ± half of the 95% interval" in text
     networks, layer = cells(text, "fc=0.5")
     assert networks[:2] == ["fc=0.5", "3"]
-    assert networks[2] == "0.200 ±0.248"  # 4.303 * .1 / sqrt(3)
-    assert networks[3:7] == ["10.00% ±0.00", "20.00% ±0.00", "12.00% ±0.00", "10.00% ±0.00"]
+    assert networks[2:4] == ["7.0 ±0.0", "0.200 ±0.248"]  # 4.303 * .1 / sqrt(3)
+    assert networks[4:8] == ["10.00% ±0.00", "20.00% ±0.00", "12.00% ±0.00", "10.00% ±0.00"]
     assert layer[1:4] == ["fc[0]", "5", "0.5"]
     assert layer[7] == "7.00%"  # the deviation over halves has no interval
     plain, _ = cells(text, "none")
-    assert plain[4:7] == ["-", "-", "-"]
+    assert plain[5:8] == ["-", "-", "-"]
 
 
 def test_every_claim_is_a_line_below_its_policy(record):
@@ -68,6 +68,12 @@ def test_what_has_to_be_known_is_said(record, evidence_of):
     text = printed(record({"none": [evidence_of("none")], "fc=0.5": [noted]}))
     assert "fc=0.5: not measured, to keep it short: conv[0], conv[1]" in text
     assert "note on fc=0.5: sampled one after the other" in text
+
+
+def test_why_there_are_no_zeros_is_said(record, evidence_of):
+    signed = [evidence_of("none", layers=[evidence_of.layer(rectified=False)])]
+    assert "note: activations of fc[0] are negative, too." in printed(record({"none": signed}))
+    assert "negative" not in printed(record(record.pairs))
 
 
 def test_brackets_of_a_name_are_no_markup(record, evidence_of):

@@ -17,6 +17,8 @@ def test_each_is_found_where_it_stands(evidence_of):
         "one": 0.2,
         "average": 0.12,
         "gain": pytest.approx(-0.08),
+        "stand_in": pytest.approx(0.02),
+        "best_epoch": 7,
         "norm": 7.0,
     }
     layer = {name: quantity.find(run["layers"][0]) for name, quantity in OF_LAYER.items()}

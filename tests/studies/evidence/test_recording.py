@@ -7,6 +7,7 @@ from torch import nn
 
 from dropkit.errors import DropkitError
 from dropkit.studies.evidence import recording
+from dropkit.studies.evidence.correlation import correlation
 from dropkit.studies.evidence.recording import observe
 
 
@@ -44,6 +45,22 @@ def test_many_places_and_units_are_chosen_by_seed_and_path_alone(network, plante
         for place in range(4):
             both = (every[picture][:, None, :] == found.values[picture, place][None, :, None]).any(axis=2)
             assert both.any(axis=0).all()  # each number is one of the picture's own
+
+
+def test_chance_is_the_same_where_places_are_chosen(planted, layer_at, monkeypatch):
+    """Maps that share a layout are alike by chance; to see that, all pictures have to show the same places."""
+    torch.manual_seed(0)
+    x = 0.3 * torch.randn(101, 1, 16, 16) + torch.linspace(0, 3, 16)
+    model = nn.Sequential(nn.Conv2d(1, 7, 3), nn.ReLU(), nn.Flatten(), nn.Linear(7 * 196, 2))
+    network, pictures = planted(model, x)
+
+    def chance():
+        return correlation(observe(network, layer_at("1", "conv"), pictures))["chance"]
+
+    whole = chance()
+    assert whole > 0.2
+    monkeypatch.setattr(recording, "NUMBERS", 101 * 7 * 60)  # 60 of 196 places
+    assert chance() == pytest.approx(whole, abs=0.05)
 
 
 def test_numbers_that_are_not_finite_are_said(planted, layer_at):

@@ -1,12 +1,12 @@
-"""The evidence of several runs side by side: means with intervals over seeds, differences to the first policy."""
+"""The evidence of several runs side by side: means with intervals, differences to a policy without dropout."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dropkit.runs.intervals import mean_interval
-from dropkit.studies.evidence.claims import CLAIMS, ENSEMBLE, WITH_L2, judged
+from dropkit.studies.evidence.claims import CLAIMS, ensemble, judged, with_l2
 from dropkit.studies.evidence.disagreement import DRAWS
 from dropkit.studies.evidence.quantities import OF_LAYER, OF_RUN, Quantity
 
@@ -17,15 +17,17 @@ Groups = Mapping[str, Sequence[Found | None]]
 DRAWN = ("edges", "activations", "unit_means")
 
 
-def compared(groups: Groups, *, shared: float = 0.0) -> list[dict[str, Any]]:
-    """Return what the runs of policies show, side by side, as plain JSON: one entry a policy, the first one first.
+def compared(groups: Groups, *, shared: float = 0.0, undertrained: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return what the runs of policies show, side by side, as plain JSON: one entry a policy, in their order.
 
     Args:
         groups: what `measure` returned, by policy.
         shared: test pictures over training pictures for the folds of a cross-validation, as `mean_interval` takes it.
+        undertrained: policies that the study does not judge, because they, or what they are held against, were not
+            trained long enough.
     """
     kept = {name: runs for name, runs in groups.items() if any(run is not None for run in runs)}
-    return [_policy(name, kept, shared) for name in kept]
+    return [_policy(name, kept, shared, trained=name not in undertrained) for name in kept]
 
 
 def without_pictures(run: Found) -> dict[str, Any]:
@@ -37,10 +39,10 @@ def without_pictures(run: Found) -> dict[str, Any]:
     return {**run, "layers": layers}
 
 
-def _policy(name: str, groups: Groups, shared: float) -> dict[str, Any]:
-    runs = [run for run in groups[name] if run is not None]
-    first = next(iter(groups))
-    pairs = [] if name == first else _pairs(groups, name, first)
+def _policy(name: str, groups: Groups, shared: float, *, trained: bool) -> dict[str, Any]:
+    runs = _finished(groups[name])
+    base = _base(name, groups)
+    pairs = [] if base is None else _pairs(groups, name, base)
     return {
         "name": name,
         "n": len(runs),
@@ -53,9 +55,46 @@ def _policy(name: str, groups: Groups, shared: float) -> dict[str, Any]:
         "left_out": runs[0]["left_out"],
         "no_disagreement": runs[0]["no_disagreement"],
         "norms": _norms(runs),
-        "claims": _claims(name, groups, pairs, shared),
-        "notes": sorted({note for run in runs for note in run["notes"]}),
+        "base": base,
+        "claims": _claims(name, groups, shared, trained=trained),
+        "notes": [*_note_of_base(name, base, groups), *sorted({note for run in runs for note in run["notes"]})],
     }
+
+
+def _finished(runs: Sequence[Found | None]) -> list[Found]:
+    return [run for run in runs if run is not None]
+
+
+def _drops(groups: Groups, name: str) -> bool:
+    return any(run["drops"] for run in _finished(groups[name]))
+
+
+def _decay(groups: Groups, name: str) -> float:
+    return float(_finished(groups[name])[0]["weight_decay"])
+
+
+def _base(name: str, groups: Groups) -> str | None:
+    """Return the policy without dropout that a policy is held against: the one otherwise alike, or else the first."""
+    without = [other for other in groups if other != name and not _drops(groups, other)]
+    if not _drops(groups, name):
+        return next(iter(groups)) if name != next(iter(groups)) else None
+    alike = [other for other in without if not _differing(name, other, groups)]
+    return next(iter((*alike, *without)), None)
+
+
+def _differing(name: str, other: str, groups: Groups) -> list[str]:
+    """Return the options, beside the dropout, in which two policies differ, as their names and weight decays tell."""
+    one, two = ({word for word in policy.split(";")[1:] if word} for policy in (name, other))
+    fields = {word.partition("=")[0] for word in one ^ two} - {"seed"}
+    if _decay(groups, name) != _decay(groups, other):
+        fields.add("weight_decay")
+    return sorted(fields)
+
+
+def _note_of_base(name: str, base: str | None, groups: Groups) -> list[str]:
+    if base is not None or not _drops(groups, name) or len(groups) == 1:
+        return []
+    return ["no policy without dropout is there to hold it against, so no claim is judged: compare it with none, too"]
 
 
 def _pairs(groups: Groups, name: str, other: str) -> list[tuple[Found, Found]]:
@@ -119,29 +158,35 @@ def _norms(runs: Sequence[Found]) -> list[dict[str, Any]]:
     return rows
 
 
-def _claims(name: str, groups: Groups, pairs: Sequence[tuple[Found, Found]], shared: float) -> list[dict[str, Any]]:
+def _claims(name: str, groups: Groups, shared: float, *, trained: bool) -> list[dict[str, Any]]:
     """Return what the runs say of each claim about dropout that they can say something of."""
-    runs = [run for run in groups[name] if run is not None]
-    if not runs[0]["drops"]:
+    if not _drops(groups, name):
         return []
-    first = next(iter(groups))
-    after, before = [run for run, _ in pairs], [run for _, run in pairs]
-    found = [judged(claim, after, before, beside=f"with {first}", shared=shared) for claim in CLAIMS]
-    found.append(judged(ENSEMBLE, runs, None, beside=f"that of one, in {DRAWS} draws", shared=shared))
-    alone = _l2_alone(name, groups)
-    if alone is not None:
-        both = _pairs(groups, name, alone)
-        after, before = [run for run, _ in both], [run for _, run in both]
-        found.append(judged(WITH_L2, after, before, beside=f"with {alone}", shared=shared))
+    found: list[dict[str, Any] | None] = []
+    base = _base(name, groups)
+    if base is not None:
+        after, before = _side_by_side(groups, name, base)
+        also = " and ".join(_differing(name, base, groups))
+        how: dict[str, Any] = {"beside": f"with {base}", "also": also, "shared": shared, "trained": trained}
+        found += [judged(claim, after, before, **how) for claim in CLAIMS]
+    found += [ensemble(_finished(groups[name]), DRAWS, shared), _together_with_l2(name, groups, shared)]
     return [each for each in found if each is not None]
 
 
-def _l2_alone(name: str, groups: Groups) -> str | None:
-    """Return the policy without dropout that has the same L2 penalty, and all else alike."""
-    decay = next(run["weight_decay"] for run in groups[name] if run is not None)
-    for other, runs in groups.items():
-        one = next(run for run in runs if run is not None)
-        alike = other.partition(";")[2] == name.partition(";")[2] and one["weight_decay"] == decay
-        if decay > 0 and alike and not one["drops"]:
-            return other
-    return None
+def _together_with_l2(name: str, groups: Groups, shared: float) -> dict[str, Any] | None:
+    """Return what dropout with an L2 penalty does beside each of the two alone."""
+    penalty = [other for other in groups if not _drops(groups, other) and not _differing(name, other, groups)]
+    if _decay(groups, name) == 0 or not penalty:
+        return None
+    dropout = name.partition(";")[0]
+    rest = [other for other in groups if other.partition(";")[0] == dropout and _decay(groups, other) == 0]
+    rest = [other for other in rest if _differing(name, other, groups) == ["weight_decay"]]
+    both, alone, *others = ([*groups[other]] for other in (name, penalty[0], *rest[:1]))
+    if any(run is None for runs in (both, alone, *others) for run in runs):
+        return None  # one diverged: they are no longer of the same seeds
+    return with_l2(_finished(both), _finished(alone), _finished(others[0]) if others else None, shared)
+
+
+def _side_by_side(groups: Groups, name: str, other: str) -> tuple[list[Found], list[Found]]:
+    pairs = _pairs(groups, name, other)
+    return [run for run, _ in pairs], [run for _, run in pairs]

@@ -100,6 +100,7 @@ def _told(run: Run) -> dict[str, Any]:
         "pretrained": config.pretrained,
         "test_error": summary["test"]["error"],
         "gap": summary["gap"],
+        "best_epoch": summary["best_epoch"],
         "train_loss": summary["train"]["loss"],
         "val_loss": summary["val"]["loss"],
     }

@@ -104,9 +104,8 @@ def evidence(
         groups = {opened.config.dropout: [opened]} if against is None else _two(opened, Path(against))
     require_writable(_some(groups))
     found = _measured(groups, seed, device, progress)
-    record = _record(found, groups, seed=seed, device=device, seconds=time.perf_counter() - began)
-    if isinstance(opened, Study):
-        _note_undertrained(record, opened)
+    unjudged = _undertrained(opened) if isinstance(opened, Study) else set()
+    record = _record(found, groups, unjudged, seed=seed, device=device, seconds=time.perf_counter() - began)
     write_json(opened.folder / NAME, record)
     rebuild_page(opened.folder)
     return Evidence(opened.folder, record)
@@ -158,12 +157,9 @@ def _require_alone(against: str | Path | None) -> None:
         )
 
 
-def _note_undertrained(record: dict[str, Any], study: Study) -> None:
-    """Note which policies the study does not judge: what they show may change with more epochs."""
-    kinds = {row["name"]: (row["verdict"] or {}).get("kind") for row in study.record["policies"]}
-    for policy in record["policies"]:
-        if kinds.get(policy["name"]) == "undertrained":
-            policy["notes"].append("the study finds it, or the first policy, not trained long enough to be judged")
+def _undertrained(study: Study) -> set[str]:
+    """Return the policies that the study does not judge: what they show may change with more epochs."""
+    return {row["name"] for row in study.record["policies"] if (row["verdict"] or {}).get("kind") == "undertrained"}
 
 
 def _some(groups: Groups) -> Run:
@@ -186,12 +182,18 @@ def _measured(groups: Groups, seed: int, device: str, progress: bool) -> dict[st
 
 
 def _record(
-    found: Mapping[str, Sequence[Found | None]], groups: Groups, *, seed: int, device: str, seconds: float
+    found: Mapping[str, Sequence[Found | None]],
+    groups: Groups,
+    undertrained: set[str],
+    *,
+    seed: int,
+    device: str,
+    seconds: float,
 ) -> dict[str, Any]:
     """Return what `evidence.json` holds."""
     runs = [run for each in found.values() for run in each if run is not None]
     finished = [run for each in groups.values() for run in each if not run.diverged]
-    policies = compared(found, shared=shared_pictures(finished))
+    policies = compared(found, shared=shared_pictures(finished), undertrained=undertrained)
     return {
         "kind": "evidence",
         "environment": describe_environment(pick_device(device), torch.float32),

@@ -52,15 +52,23 @@ def sentences(record: Row) -> Iterator[str]:
             yield f"{policy['name']}: not measured, to keep it short: {', '.join(policy['left_out'])}"
         for note in policy["notes"]:
             yield f"note on {policy['name']}: {note}"
+    signed = dict.fromkeys(
+        layer["name"] for policy in record["policies"] for layer in policy["layers"] if not layer["rectified"]
+    )
+    if signed:
+        yield (
+            f"note: activations of {', '.join(signed)} are negative, too. There neither 0 nor the mean says how active "
+            "a unit is, so they are not given, and nothing is said of sparse or low activations"
+        )
 
 
 def _networks(policies: Sequence[Row]) -> Table:
-    table = _table(["policy", "n", "gap", "error", "one thinned", "average", "disagree", "weight norm"])
+    table = _table(["policy", "n", "best epoch", "gap", "error", "one thinned", "average", "disagree", "weight norm"])
     for policy in policies:
         figures = policy["figures"]
         shares = [_share(figures[key]) for key in ("error", "one", "average", "minority")]
-        cells = [policy["name"], str(policy["n"]), _number(figures["gap"]), *shares, _number(figures["norm"], 2)]
-        _add(table, cells)
+        told = [policy["name"], str(policy["n"]), _number(figures["best_epoch"], 1), _number(figures["gap"])]
+        _add(table, [*told, *shares, _number(figures["norm"], 2)])
     return table
 
 

@@ -13,7 +13,7 @@ class Quantity:
 
     Attributes:
         find: from a run's evidence, or a layer's, to the number; None where there is none.
-        unit: `share` (from 0 to 1), `nats`, or empty.
+        unit: `share` (from 0 to 1), `nats`, `ratio` (differences are relative ones), or empty.
         signed: whether it may be below 0.
     """
 
@@ -42,6 +42,11 @@ def _gain(run: Found) -> float | None:
     return None if thinned is None else thinned["average"] - thinned["one"]
 
 
+def _stand_in(run: Found) -> float | None:
+    thinned = run["disagreement"]
+    return None if thinned is None else thinned["average"] - run["error"]
+
+
 OF_RUN: dict[str, Quantity] = {
     "gap": Quantity(lambda run: run["gap"], "nats", signed=True),
     "error": Quantity(lambda run: run["error"], "share"),
@@ -51,6 +56,8 @@ OF_RUN: dict[str, Quantity] = {
     "one": Quantity(_inside("disagreement", "one"), "share"),
     "average": Quantity(_inside("disagreement", "average"), "share"),
     "gain": Quantity(_gain, "share", signed=True),
+    "stand_in": Quantity(_stand_in, "share", signed=True),
+    "best_epoch": Quantity(lambda run: run["best_epoch"]),
     "norm": Quantity(lambda run: run["norms"]["total"]),
 }
 
@@ -64,5 +71,5 @@ OF_LAYER: dict[str, Quantity] = {
     "cost": Quantity(_inside("silenced", "cost"), "share", signed=True),
     "zero": Quantity(_rectified("zero"), "share"),
     "small": Quantity(_rectified("small"), "share"),
-    "mean": Quantity(_rectified("mean")),
+    "mean": Quantity(_rectified("mean"), "ratio"),
 }

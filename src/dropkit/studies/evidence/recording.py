@@ -41,8 +41,8 @@ def observe(
 ) -> Observations:
     """Return what a layer's units do on pictures, in eval mode.
 
-    Of maps with many places some are chosen for each picture, of a layer with many units some: by the seed and the
-    layer's path alone, so that the same command sees the same.
+    Of maps with many places some are chosen, the same ones in every picture, and of a layer with many units some: by
+    the seed and the layer's path alone, so that the same command sees the same.
 
     Args:
         network: the network.
@@ -78,8 +78,7 @@ class _Keeper:
         found = self.layer.by_unit(value)
         if not self.units:
             self._begin(found)
-        rows = torch.arange(len(found))[:, None]
-        chosen = found[rows, self.places[self.place]][..., self.chosen]
+        chosen = found[:, self.places][..., self.chosen]
         self.values[self.place] = chosen.double().cpu().numpy()
 
     def _begin(self, found: Tensor) -> None:
@@ -88,9 +87,8 @@ class _Keeper:
         units = np.sort(self.rng.permutation(self.units)[:kept])
         self.chosen = torch.from_numpy(units) if kept < self.units else slice(None)
         most = max(1, min(places, NUMBERS // (self.pictures * kept)))
-        every = np.broadcast_to(np.arange(places), (self.pictures, places))
-        drawn = every if most == places else self.rng.integers(places, size=(self.pictures, most))
-        self.places = torch.from_numpy(np.ascontiguousarray(drawn))
+        # The same ones of every picture: units' pictures are shuffled to see what the layout of maps gives by chance.
+        self.places = torch.from_numpy(np.sort(self.rng.permutation(places)[:most]))
         self.values = np.empty((self.pictures, most, kept))
 
     def observations(self) -> Observations:
