@@ -68,7 +68,7 @@ def to_svg(chrome: Any, figure: go.Figure, name: str, digest: str) -> str:
     if not url.startswith("data:image/svg+xml,"):
         raise RuntimeError(f"plotly did not draw {name}: {url[:200]}")
     svg = unquote(url.removeprefix("data:image/svg+xml,"))
-    for number, mark in enumerate(dict.fromkeys(re.findall(r'(?:id="\w*?|\btrace)([0-9a-f]{6})', svg))):
+    for number, mark in enumerate(dict.fromkeys(re.findall(r'(?:id="\w*?|\btrace|-cb)([0-9a-f]{6})', svg))):
         svg = svg.replace(mark, f"{name}{number}")
     head, _, rest = svg.partition(">")
     return f"{head}><desc>{digest}</desc>{rest}\n"
