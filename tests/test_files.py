@@ -7,7 +7,7 @@ import pytest
 
 from dropkit import files
 from dropkit.errors import DropkitError
-from dropkit.files import make_folder, read_json, write_atomic, write_json
+from dropkit.files import append_line, make_folder, read_json, write_atomic, write_json
 
 
 def test_a_write_replaces_the_whole_file_and_leaves_nothing_else(tmp_path):
@@ -27,10 +27,31 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, broken):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(*((files.os, "fsync", fail) if broken == "fsync" else (files.Path, "replace", fail)))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DropkitError, match="cannot write .+a.json': no space left on device. Make room; what was"):
         write_atomic(path, b"new and longer")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_what_the_system_refuses_for_another_reason(tmp_path):
+    with pytest.raises(DropkitError, match="cannot write .+: no such file or directory. Make it writable, or give"):
+        write_atomic(tmp_path / "gone" / "a.json", b"")
+
+
+def test_a_line_is_whole_or_not_there(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    append_line(path, "one")
+
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", fail)
+        with pytest.raises(DropkitError, match="no space left"):
+            append_line(path, "two")
+    assert path.read_text() == "one\n"
+    append_line(path, "three")
+    assert path.read_text() == "one\nthree\n"
 
 
 def test_nan_is_refused_rather_than_written_as_json_that_no_other_program_reads(tmp_path):

@@ -1,26 +1,75 @@
 """Writing so that a file is whole or not there: temporary file, fsync, rename."""
 
+import errno
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from dropkit.errors import DropkitError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what the system refuses in the block in words that help.
+
+    Raises:
+        DropkitError: if the disk is full or the file cannot be written, saying what to do.
+    """
+    try:
+        yield
+    except OSError as refusal:
+        reason = f"cannot write {str(path)!r}: {(refusal.strerror or str(refusal)).lower()}."
+        if refusal.errno in _FULL:
+            raise DropkitError(f"{reason} Make room; what was finished is kept, and the same command goes on") from None
+        raise DropkitError(f"{reason} Make it writable, or give another folder or file with --out") from None
+
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Replace the file at `path` by `content`; whoever looks sees the old file or the whole new one."""
+    """Replace the file at `path` by `content`; whoever looks sees the old file or the whole new one.
+
+    Raises:
+        DropkitError: if the disk is full, or the folder cannot be written to. The old file stands.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    with writing(path):
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            _remove(part)
+            raise
+        _sync_folder(path.parent)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file; what the system refuses in its middle is taken back.
+
+    Raises:
+        DropkitError: as `write_atomic`.
+    """
+    with writing(path):
+        before = path.stat().st_size if path.exists() else 0
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            os.truncate(path, before)
+            raise
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # the folder has become read-only: the first refusal is the one to tell of
+        path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

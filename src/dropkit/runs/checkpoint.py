@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn, optim
 
 from dropkit.errors import DropkitError
-from dropkit.files import write_atomic
+from dropkit.files import write_atomic, writing
 
 VERSION = 2  # version 1 had neither version nor checksum
 
@@ -51,14 +51,15 @@ def _keep_previous(path: Path) -> None:
         return
     previous = previous_of(path)
     part = previous.with_name(f".{previous.name}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)
-    try:
-        os.link(path, part)
-    except OSError:  # a file system without links
-        write_atomic(previous, path.read_bytes())
-        return
-    part.replace(previous)
-    part.unlink(missing_ok=True)  # renaming one name of a file to another of its names leaves both
+    with writing(previous):
+        part.unlink(missing_ok=True)
+        try:
+            os.link(path, part)
+        except OSError:  # a file system without links
+            write_atomic(previous, path.read_bytes())
+            return
+        part.replace(previous)
+        part.unlink(missing_ok=True)  # renaming one name of a file to another of its names leaves both
 
 
 def load_checkpoint(

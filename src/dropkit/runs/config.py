@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 from dropkit.callables import name_of
 from dropkit.errors import DropkitError, unknown
@@ -39,6 +40,42 @@ MaybeCount = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Number = Annotated[float, arg(metavar="X")]
 MaybeNumber = Annotated[float | None, arg(metavar="X", help_behavior_hint="")]
 Text = Annotated[str, arg(metavar="NAME")]
+
+
+class _Auto(int):
+    """A batch size that is still to be found."""
+
+    def __str__(self) -> str:
+        return "auto"
+
+    __repr__ = __str__
+
+
+AUTO, DEFAULT_BATCH = _Auto(), 128
+
+
+def _batch_size(text: str) -> int:
+    """Return a batch size as the command has it.
+
+    >>> _batch_size("auto"), _batch_size("64")
+    (auto, 64)
+    """
+    if text == "auto":
+        return AUTO
+    try:
+        return int(text)
+    except ValueError:
+        raise DropkitError(f"batch_size must be a whole number or auto, but got {text!r}") from None
+
+
+_IN_COMMANDS: PrimitiveConstructorSpec[int] = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="N|auto",
+    instance_from_str=lambda words: _batch_size(words[0]),
+    is_instance=lambda value: isinstance(value, int),
+    str_from_instance=lambda value: [str(value)],
+)
+BatchSize = Annotated[int, _IN_COMMANDS]
 MaybeText = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 MaybeFolder = Annotated[str | None, arg(metavar="DIR", help_behavior_hint="")]
 
@@ -87,8 +124,8 @@ class TrainOptions:
     max_epochs: Count = 200
     """Epochs after which training stops in any case, unless --epochs says more."""
 
-    batch_size: Count = 128
-    """Pictures in a training step."""
+    batch_size: BatchSize = 128
+    """Pictures in a training step; auto takes 128, or as many as fit into the memory where those do not."""
 
     optimizer: Annotated[str, arg(metavar="{adam,adamw,sgd}")] = "adam"
     """Adam, AdamW, or SGD with Nesterov momentum."""
@@ -142,7 +179,8 @@ class TrainOptions:
         object.__setattr__(self, "data", os.fspath(self.data))
         if self.out is not None:
             object.__setattr__(self, "out", os.fspath(self.out))
-        for name in ("epochs", "patience", "max_epochs", "batch_size", "threads", "max_train"):
+        self._check_batch_size()
+        for name in ("epochs", "patience", "max_epochs", "threads", "max_train"):
             require_number(name, getattr(self, name), whole=True, low=1)
         for name in ("min_steps", "split_seed"):
             require_number(name, getattr(self, name), whole=True, low=0)
@@ -162,6 +200,16 @@ class TrainOptions:
         self._check_pretrained()
         if self.epochs is not None and self.max_epochs < self.epochs:
             object.__setattr__(self, "max_epochs", self.epochs)
+
+    def _check_batch_size(self) -> None:
+        """Take `auto` for what it means, and refuse what is no number of pictures."""
+        given: Any = self.batch_size
+        if isinstance(given, str):
+            object.__setattr__(self, "batch_size", _batch_size(given))
+        if given is None:
+            raise DropkitError("batch_size must be a whole number or auto, but got None")
+        if not self.finds_batch_size:
+            require_number("batch_size", self.batch_size, whole=True, low=1)
 
     def _name_function(self, name: str) -> None:
         """Take a function's name for the function itself, which may be given from Python."""
@@ -218,6 +266,11 @@ class TrainOptions:
                 f"with pretrained each picture's features are computed once, so that augment {self.augment!r} could "
                 f"not act: leave it out, or train all of the network, with finetune"
             )
+
+    @property
+    def finds_batch_size(self) -> bool:
+        """Whether the batch size is still to be found."""
+        return isinstance(self.batch_size, _Auto)
 
     @property
     def model_name(self) -> str:

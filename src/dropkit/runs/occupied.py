@@ -4,11 +4,12 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from dropkit.errors import DropkitError
+from dropkit.files import writing
 
 try:
     import fcntl
@@ -41,20 +42,29 @@ def occupied(folder: Path, *, patience: float = 0.0) -> Iterator[None]:
     file = _take(path, time.monotonic() + patience)
     _held.add(path)
     try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        _sign(file)
         yield
     finally:
         _held.discard(path)
-        path.unlink(missing_ok=True)
-        file.close()
+        with suppress(OSError):  # a folder that became read-only meanwhile: the lock goes with the process
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.close()
+
+
+def _sign(file: IO[str]) -> None:
+    """Say who holds the folder: for the others' message alone, so that a full disk does not matter."""
+    with suppress(OSError):
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
 
 
 def _take(path: Path, deadline: float) -> IO[str]:
     """Return the lock's file, once it is this process's."""
     while True:
-        file = path.open("a+", encoding="utf-8")
+        with writing(path):
+            file = path.open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

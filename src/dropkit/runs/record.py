@@ -16,7 +16,6 @@ features/               with --pretrained: the frozen network's weights and the 
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from dropkit.callables import code_of
 from dropkit.errors import DropkitError
-from dropkit.files import make_folder, read_json, write_atomic, write_json
+from dropkit.files import append_line, make_folder, read_json, write_atomic, write_json
 from dropkit.models.zoo_names import code_of_network
 from dropkit.runs.checkpoint import previous_of, read_tensors, write_tensors
 from dropkit.runs.config import HOW_FIELDS, TrainConfig, default_fields
@@ -121,10 +120,7 @@ class RunFolder:
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add an epoch's line."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.metrics, json.dumps(row, allow_nan=False))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the epochs' lines; a last line that was cut off by a crash is left out."""

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from dropkit.models.zoo import version_of
 from dropkit.models.zoo_names import is_zoo
 from dropkit.runs.augment import Augmentation
 from dropkit.runs.checkpoint import load_checkpoint, save_checkpoint
-from dropkit.runs.config import TrainConfig
+from dropkit.runs.config import DEFAULT_BATCH, TrainConfig
 from dropkit.runs.details import run_details
 from dropkit.runs.display import Display, training_display
 from dropkit.runs.distributed import ALONE, World, joined, load_in_turn
@@ -33,6 +33,7 @@ from dropkit.runs.events import event_files, require_tensorboard
 from dropkit.runs.features import FeatureFolder, Features, image_size_of, needed_by
 from dropkit.runs.fitting import DivergedError, Fit, StoppedError, augmentation_of, pick_device
 from dropkit.runs.interrupts import deferred_interrupt, deferred_termination
+from dropkit.runs.memory import out_of_memory, ran_out, sized
 from dropkit.runs.metrics import balanced_error, ece, error, nll, recall
 from dropkit.runs.occupied import occupied
 from dropkit.runs.record import RunFolder, own_code
@@ -83,6 +84,7 @@ def train(
     with joined(config) as world:
         progress = progress and world.first
         folder = RunFolder(config.folder())
+        config = _as_begun(config, folder)
         world.from_first(lambda: folder.require_same(config))
         with _own_data(config, folder, data, progress, world) as (pictures, split):
             world.require_same("pictures", pictures.fingerprint)
@@ -91,8 +93,33 @@ def train(
             world.from_first(lambda: _refuse_other_pictures(folder, config, pictures, split))
             repeated = world.from_first(lambda: folder.finished)
             if not repeated:
+                config = _sized(config, (pictures, split), world, progress=progress)
                 _train(folder, config, (pictures, split), features or folder.features, progress, world=world)
             return world.from_first(lambda: _read(folder, pictures, repeated=repeated, page=page))
+
+
+def _as_begun(config: TrainConfig, folder: RunFolder) -> TrainConfig:
+    """Return the config with the batch size that was found when its run began."""
+    if not config.finds_batch_size or not folder.begun:
+        return config
+    stored = read_json(folder.config)
+    return replace(config, out=str(folder.path), batch_size=stored["batch_size"])
+
+
+def _sized(config: TrainConfig, data: tuple[Pictures, Split], world: World, *, progress: bool) -> TrainConfig:
+    """Return the config with a batch size that fits, where it leaves that open; its folder stays the same."""
+    if not config.finds_batch_size:
+        return config
+    if not world.alone:
+        raise DropkitError("batch_size auto is for one process: give several of them a number of pictures")
+    out = str(config.folder())
+    if config.pretrained:  # a head on features takes next to nothing
+        return replace(config, out=out, batch_size=DEFAULT_BATCH)
+    with computing_threads(config.threads):
+        found = sized(config, lambda tried: Fit(tried, *data))
+    if progress:
+        say(f"batches of {found.batch_size} pictures fit into the memory")
+    return replace(found, out=out)
 
 
 def _read(folder: RunFolder, pictures: Pictures, *, repeated: bool, page: bool) -> Run:
@@ -158,7 +185,7 @@ def _train(
     """Train from where the folder's run is to its end, or until an epoch is done."""
     if config.tensorboard:
         require_tensorboard()
-    with computing_threads(world.threads(config.threads)), ExitStack() as held:
+    with computing_threads(world.threads(config.threads)), ExitStack() as held, _enough_memory(config):
         features = None
         if config.pretrained:
             features = world.from_first(lambda: keep_features(config, data, place, progress=progress))
@@ -186,6 +213,17 @@ def _train(
             failure = _run_epochs(folder, fit, display, write_events, until, asked_to_stop)
         if failure is not None or fit.finished():
             _finish(folder, fit, failure)
+
+
+@contextmanager
+def _enough_memory(config: TrainConfig) -> Iterator[None]:
+    """Say which batch size to try where the memory does not suffice."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
+            raise
+        raise out_of_memory(config.batch_size, pick_device(config.device)) from None
 
 
 def _hold(folder: RunFolder, held: ExitStack, patience: float) -> None:

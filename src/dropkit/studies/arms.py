@@ -130,6 +130,19 @@ def _short(value: Any) -> str:
     return str(value)
 
 
+def require_batch_size(config: TrainConfig) -> None:
+    """Refuse a batch size that each training of a study would find for itself.
+
+    Raises:
+        DropkitError: saying how to find one.
+    """
+    if config.finds_batch_size:
+        raise DropkitError(
+            "batch_size auto is for one training, and the trainings of a study share theirs: give a number, such as "
+            "the one that dropkit train --batch-size auto finds"
+        )
+
+
 def require_comparable(configs: Sequence[TrainConfig]) -> None:
     """Refuse trainings that see other data or splits, or of which two are the same.
 
@@ -142,6 +155,8 @@ def require_comparable(configs: Sequence[TrainConfig]) -> None:
             f"a comparison needs at least two policies, but got {given}: separate them by spaces, "
             f"as in --policies none fc=0.5"
         )
+    for config in configs:
+        require_batch_size(config)
     names = arm_names(configs)
     _require_shared(configs, names)
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -23,6 +23,7 @@ from dropkit.runs.metrics import METRICS
 from dropkit.runs.occupied import occupied
 from dropkit.runs.torchrun import refuse_torchrun
 from dropkit.runs.training import keep_features, say
+from dropkit.studies.arms import require_batch_size
 from dropkit.studies.compare import answer, require_seeds
 from dropkit.studies.estimate import Estimate, estimate, parse_budget
 from dropkit.studies.executor import FEATURES, Executor, choose_executor
@@ -100,6 +101,7 @@ def tune(
         8
     """
     refuse_torchrun("tune")
+    require_batch_size(config)
     require_number("trials", trials, whole=True, low=FEWEST_TRIALS)
     require_seeds(seeds)
     if metric not in METRICS:
