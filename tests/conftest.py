@@ -76,6 +76,14 @@ def published(libraries, monkeypatch):
 
 
 @pytest.fixture
+def plain_sigterm():
+    """Let SIGTERM do what it does in a process of its own: libraries that other tests call may have handlers."""
+    former = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, former)
+
+
+@pytest.fixture
 def short(tmp_path):
     """Make configs of short trainings on the digits, each in a folder of its own unless told otherwise."""
 

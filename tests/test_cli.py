@@ -351,7 +351,7 @@ def test_check_prints_findings_and_exits_with_1_on_an_error(capfd, folder_of_cod
     monkeypatch.chdir(folder_of_code)
     words = ("check", "nets.py:net", "--input", "3x5x7", "--classes", "4")
     code, out, err = run(capfd, *words)
-    assert (code, err) == (1, "")
+    assert (code, err) == (1, "running code that is not dropkit's, named by model 'nets.py:net'\n")
     first, second, summary = out.splitlines()
     assert first.startswith(
         "nets.py:11: error DK001: dropout drops 0.5 of the units in eval mode too: training is left"

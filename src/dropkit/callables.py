@@ -1,6 +1,7 @@
 """Functions of the user's own, named in an option: module:function or path.py:function.
 
-The only way in which dropkit runs code that is not its own.
+The only way in which dropkit runs code that is not its own. The command says it each time: a run's folder that came
+from somebody else names such a function, too, if it was trained with one.
 """
 
 import hashlib
@@ -15,6 +16,15 @@ from types import ModuleType
 from typing import Any
 
 from dropkit.errors import DropkitError
+
+_told: set[str] = set()
+_tell: list[Callable[[str], None]] = []
+
+
+def tell_of_foreign_code(tell: Callable[[str], None]) -> None:
+    """Let `tell` be told of every module and file of the user's own that is run from now on, each once."""
+    _tell[:] = [tell]
+    _told.clear()
 
 
 def names_function(text: str) -> bool:
@@ -53,6 +63,10 @@ def import_function(option: str, text: str) -> Callable[..., Any]:
         2
     """
     place, _, name = text.rpartition(":")
+    if place not in _told:
+        _told.add(place)
+        for tell in _tell:
+            tell(f"running code that is not dropkit's, named by {option} {text!r}")
     module = _from_file(option, Path(place)) if place.endswith(".py") else _from_module(option, place)
     function = getattr(module, name, None)
     if function is None:

@@ -57,6 +57,7 @@ def test_other_threads_are_left_alone():
     assert failures == []
 
 
+@pytest.mark.usefixtures("plain_sigterm")
 @pytest.mark.parametrize("defer", [deferred_interrupt, deferred_termination])
 def test_sigterm_waits_for_the_end_of_the_block(defer):
     reached = []

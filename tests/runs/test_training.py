@@ -229,6 +229,7 @@ def test_the_model_can_be_opened_without_the_data(short, tmp_path):
     assert run.model()(torch.zeros(2, 3, 8, 8)).shape == (2, 3)
 
 
+@pytest.mark.usefixtures("plain_sigterm")
 @pytest.mark.parametrize("where", ["in the epoch", "at its end", "in the evaluation"])
 def test_a_terminated_run_goes_on_from_the_very_step(short, tmp_path, monkeypatch, capsys, where):
     """SIGTERM in the third epoch: the step is made, a checkpoint written, and what follows has the same bits."""
@@ -265,6 +266,7 @@ def test_a_terminated_run_goes_on_from_the_very_step(short, tmp_path, monkeypatc
     assert first == second
 
 
+@pytest.mark.usefixtures("plain_sigterm")
 def test_terminated_again_and_again_it_comes_to_the_same_end(short, tmp_path, monkeypatch):
     config = {"epochs": 3, "max_train": 200, "batch_size": 64, "dropout": "fc=0.5"}
     whole = train(short(**config, out=str(tmp_path / "whole")), progress=False)

@@ -1,5 +1,6 @@
 """Finding a cluster: an answer within seconds, and none is ever started."""
 
+import signal
 import socket
 import sys
 import threading
@@ -8,7 +9,7 @@ import pytest
 
 from dropkit.errors import DropkitError
 from dropkit.studies import cluster_address
-from dropkit.studies.cluster_address import connect
+from dropkit.studies.cluster_address import _own_sigterm, connect
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
 
@@ -109,3 +110,18 @@ def test_what_ray_says_of_a_cluster_is_told(server, monkeypatch):
     address = f"127.0.0.1:{server(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))}"
     with pytest.raises(DropkitError, match="Version mismatch: Ray 2.0.0 there.: start one"):
         connect(address)
+
+
+def test_rays_own_handler_of_sigterm_does_not_replace_ours():
+    """Ray's ends the process with code 1, as it stands."""
+
+    def ours(number, frame):
+        pass
+
+    former = signal.signal(signal.SIGTERM, ours)
+    try:
+        with _own_sigterm():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, former)

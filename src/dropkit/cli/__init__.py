@@ -9,6 +9,7 @@ from typing import Any
 import tyro
 
 import dropkit
+from dropkit.callables import tell_of_foreign_code
 from dropkit.cli.experiments import CompareCommand, ReproduceCommand, TrainCommand, TuneCommand
 from dropkit.cli.results import EvidenceCommand, ExportCommand, PredictCommand, ReportCommand, UncertaintyCommand
 from dropkit.cli.said import DONE, INTERRUPTED, NOTHING_KEPT, TERMINATED, WRONG_INPUT, print_out, tell_first
@@ -51,6 +52,7 @@ def main(args: Sequence[str] | None = None) -> None:
             command = tyro.extras.subcommand_cli_from_dict(
                 COMMANDS, prog="dropkit", description="Dropout for PyTorch: does it pay on your pictures?", args=words
             )
+        tell_of_foreign_code(tell_first)
         # torchrun's own processes may wait for one another where no handler of Python's is heard: they end at once
         with terminated_in_order() if process_count() == 1 else nullcontext():
             code = command.run()

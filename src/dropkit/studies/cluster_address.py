@@ -3,7 +3,11 @@
 import logging
 import os
 import re
+import signal
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from dropkit.errors import DropkitError, missing_extra
@@ -45,11 +49,25 @@ def connect(address: str) -> Any:
     # A study that ends with a mistake in one training does not ask what became of the others.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     try:
-        ray.init(address=place, log_to_driver=False, logging_level=logging.ERROR)
+        with _own_sigterm():
+            ray.init(address=place, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # other versions of Ray or Python there, or a server that is not Ray's
         raise _no_cluster(address, str(error).partition("\n")[0]) from None
     _opened[:] = [place]
     return ray
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep what SIGTERM does in this process: Ray would have it end the process with code 1."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def is_there(address: str) -> bool:

@@ -110,7 +110,7 @@ class LocalProcesses:
 
 
 def _reason(loss: BrokenProcessPool) -> str:
-    """Return what is known of the end of a process.
+    r"""Return what is known of the end of a process.
 
     >>> _reason(BrokenProcessPool("A worker process ... unexpectedly terminated.\nThe exit codes are {SIGKILL(-9)}"))
     'the exit codes are {SIGKILL(-9)}'
