@@ -2,6 +2,8 @@
 # make test     lint, types and every test
 # make test-zoo surgery and check on 80 classifiers of torchvision and timm (about 10 minutes)
 # make quality  the masks' statistics at 2^28 units (about 3 minutes)
+# make rubbish  10,000 bad inputs (about 10 minutes)
+# make drill    trainings, studies, searches and predictions, killed at random moments (about 15 minutes)
 # make docs     the documentation as a site, in build/site
 # make bench    dropkit's dropout beside torch.nn's and beside a copy, on this machine
 # make install  set up .venv for development
@@ -15,7 +17,7 @@ CHROMIUM ?= chromium
 
 QUALITY_UNITS ?= 268435456
 
-.PHONY: help demo test test-zoo quality docs bench install format picture clean
+.PHONY: help demo test test-zoo quality rubbish drill docs bench install format picture clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -34,6 +36,12 @@ test-zoo: .venv/installed-test
 
 quality: .venv/installed-test
 	DROPKIT_QUALITY_UNITS=$(QUALITY_UNITS) $(BIN)/python -m pytest tests/masks/test_quality.py --durations=5
+
+rubbish: .venv/installed-test
+	DROPKIT_RUBBISH=10000 $(BIN)/python -m pytest tests/rubbish --numprocesses 2 --durations=5
+
+drill: .venv/installed-test
+	$(BIN)/python benchmarks/drill.py
 
 docs: .venv/installed-test
 	$(BIN)/python -m sphinx --fail-on-warning --quiet -c docs . build/site

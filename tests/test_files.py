@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -71,3 +73,18 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DropkitError, match="cannot use the folder .*file/below.*--out"):
         make_folder(tmp_path / "file" / "below")
+
+
+def test_what_a_killed_process_left_of_a_file_is_removed_with_the_next(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in (
+        f".a.json.{ended.pid}.part",
+        f".b.json.{ended.pid}.part",
+        f".a.json.{os.getppid()}.part",
+        ".a.json.x.part",
+    ):
+        (tmp_path / name).write_bytes(b"half")
+    write_atomic(tmp_path / "a.json", b"whole")
+    kept = [f".b.json.{ended.pid}.part", f".a.json.{os.getppid()}.part", ".a.json.x.part", "a.json"]
+    assert sorted(os.listdir(tmp_path)) == sorted(kept)

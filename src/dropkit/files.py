@@ -37,6 +37,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path):
+        _remove_parts_of_the_dead(path)
         try:
             with part.open("wb") as file:
                 file.write(content)
@@ -47,6 +48,27 @@ def write_atomic(path: Path, content: bytes) -> None:
             _remove(part)
             raise
         _sync_folder(path.parent)
+
+
+def _remove_parts_of_the_dead(path: Path) -> None:
+    """Remove what processes that were killed in the middle of this file left beside it."""
+    before, after = f".{path.name}.", ".part"
+    with os.scandir(path.parent) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(before) and entry.name.endswith(after)]
+    for name in names:
+        number = name[len(before) : -len(after)]
+        if number.isdecimal() and not _lives(int(number)):
+            _remove(path.parent / name)
+
+
+def _lives(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def append_line(path: Path, line: str) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,18 +81,24 @@ def _programs():
 
 
 @pytest.fixture
-def postgresql():
-    """Return the URL of a server of the test's own, with its password."""
+def postgresql_server():
+    """Return a server of the test's own: its URL with its password, and how to stop and start it."""
     # Not under pytest's own folder, which the server's user may not enter.
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        with _server(Path(folder)) as url:
-            yield url
+        with _server(Path(folder)) as server:
+            yield server
+
+
+@pytest.fixture
+def postgresql(postgresql_server):
+    """Return the URL of a server of the test's own, with its password."""
+    return postgresql_server.url
 
 
 @contextmanager
 def _server(folder):
-    """Start a server that keeps its data in a folder; yield a URL with its password."""
+    """Start a server that keeps its data in a folder; yield its URL with its password, and what stops and starts it."""
     home, data, password = _programs(), folder / "data", folder / "password"
     password.write_text(PASSWORD)
     with socket.socket() as probe:
@@ -108,8 +115,16 @@ def _server(folder):
 
     run("initdb", "--auth=scram-sha-256", f"--username={USER}", f"--pwfile={password}", "--no-sync")
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
-    try:
-        yield f"postgresql+psycopg://{USER}:{PASSWORD}@127.0.0.1:{port}/postgres"
-    finally:
+
+    def start():
+        run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
+
+    def stop():
         run("pg_ctl", "-m", "immediate", "stop")
+
+    start()
+    try:
+        url = f"postgresql+psycopg://{USER}:{PASSWORD}@127.0.0.1:{port}/postgres"
+        yield SimpleNamespace(url=url, start=start, stop=stop)
+    finally:
+        stop()

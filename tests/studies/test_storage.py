@@ -1,12 +1,13 @@
 """Where the trials are kept: the same draws whenever they are made, and clear words where it cannot be reached."""
 
 import math
+import sqlite3
 
 import pytest
 
 from dropkit.errors import DropkitError
 from dropkit.studies.space import make_space
-from dropkit.studies.storage import Storage, default_storage, shown_url
+from dropkit.studies.storage import FILE, Storage, default_storage, shown_url
 
 optuna = pytest.importorskip("optuna", reason="optuna is not installed (extra tune)")
 
@@ -119,6 +120,22 @@ def test_a_study_for_something_else_is_refused(tmp_path):
     opened(tmp_path)
     with pytest.raises(DropkitError, match="holds a study 'study' that was made for other pictures, options or"):
         opened(tmp_path, identity="that")
+
+
+def test_a_file_that_another_process_has_locked(tmp_path):
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    expected = searched(opened(whole), 6)
+    storage = Storage(f"{default_storage(tmp_path)}?timeout=0.1", "study", "this", 3)
+    searched(storage, 3)
+    other = sqlite3.connect(tmp_path / FILE)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(DropkitError, match="does not answer any more .+locked.+when the storage is back, the same"):
+        searched(storage, 6, known=3)
+    other.rollback()
+    other.close()
+    assert searched(storage, 6, known=3) == expected
+    storage.close()
 
 
 @pytest.mark.parametrize(

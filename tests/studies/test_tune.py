@@ -20,6 +20,7 @@ from dropkit.studies.estimate import Estimate
 from dropkit.studies.reopen import best_run, rebuild_page, reopen
 from dropkit.studies.search_folder import SearchFolder
 from dropkit.studies.search_record import SearchRecord, _python
+from dropkit.studies.storage import Storage
 from dropkit.studies.tune import search_epochs, trials_within, tune
 
 pytest.importorskip("optuna", reason="optuna is not installed (extra tune)")
@@ -324,3 +325,26 @@ def test_the_trials_may_be_kept_by_postgresql(study, tmp_path, postgresql):
     shutil.rmtree(tmp_path / "study")
     again = tuned(tmp_path / "study", storage=postgresql)  # the folder is lost, the trials are there
     assert timeless(again.record)["search"]["trials"] == timeless(study.record)["search"]["trials"]
+
+
+def test_a_storage_that_goes_away_and_comes_back(study, tmp_path, postgresql_server, monkeypatch):
+    told, original = 0, Storage.tell
+
+    def tell(*args):
+        nonlocal told
+        told += 1
+        if told == 3:
+            postgresql_server.stop()
+        original(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "tell", tell)
+        message = (
+            "does not answer any more .+What was trained is kept: when the storage is back, the same command goes on"
+        )
+        with pytest.raises(DropkitError, match=message) as caught:
+            tuned(tmp_path / "study", storage=postgresql_server.url)
+    assert postgresql_server.url.split(":")[2].partition("@")[0] not in str(caught.value)
+    postgresql_server.start()
+    found = tuned(tmp_path / "study", storage=postgresql_server.url)
+    assert timeless(found.record)["search"]["trials"] == timeless(study.record)["search"]["trials"]

@@ -174,11 +174,7 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         """Check every field that can be checked without the data."""
-        if not isinstance(self.data, str | os.PathLike) or not str(self.data).strip():
-            raise DropkitError(f"data must be 'digits', an .npz file or a folder, but got {self.data!r}")
-        object.__setattr__(self, "data", os.fspath(self.data))
-        if self.out is not None:
-            object.__setattr__(self, "out", os.fspath(self.out))
+        self._check_paths()
         self._check_batch_size()
         for name in ("epochs", "patience", "max_epochs", "threads", "max_train"):
             require_number(name, getattr(self, name), whole=True, low=1)
@@ -200,6 +196,16 @@ class TrainOptions:
         self._check_pretrained()
         if self.epochs is not None and self.max_epochs < self.epochs:
             object.__setattr__(self, "max_epochs", self.epochs)
+
+    def _check_paths(self) -> None:
+        """Take paths as texts, and refuse what is neither."""
+        if not isinstance(self.data, str | os.PathLike) or not str(self.data).strip():
+            raise DropkitError(f"data must be 'digits', an .npz file or a folder, but got {self.data!r}")
+        object.__setattr__(self, "data", os.fspath(self.data))
+        if self.out is not None:
+            if not isinstance(self.out, str | os.PathLike):
+                raise DropkitError(f"out must be the path of a folder, but got {self.out!r}")
+            object.__setattr__(self, "out", os.fspath(self.out))
 
     def _check_batch_size(self) -> None:
         """Take `auto` for what it means, and refuse what is no number of pictures."""

@@ -15,6 +15,7 @@ from dropkit.runs.config import TrainConfig
 from dropkit.runs.features import FeatureFolder, coloured
 from dropkit.runs.fitting import build_head, build_model
 from dropkit.runs.record import RunFolder
+from dropkit.runs.shapes import EPOCH, SUMMARY, require
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,31 @@ def read_run(path: Path, *, repeated: bool = False) -> Run:
     folder = RunFolder(path)
     if not folder.finished:
         raise DropkitError(f"the folder {str(path)!r} holds no finished run")
+    summary, epochs = read_json(folder.summary), folder.read_metrics()
+    require(summary, SUMMARY, folder.summary, _contradiction)
+    require(epochs, [EPOCH], folder.metrics)
+    return Run(path, _stored_config(folder), summary, epochs, repeated)
+
+
+def _stored_config(folder: RunFolder) -> TrainConfig:
     stored = read_json(folder.config)
+    require(stored, {"data": str, "dropout": str, "model": str}, folder.config)
     known = {field.name for field in fields(TrainConfig)}
-    config = TrainConfig(**{name: value for name, value in stored.items() if name in known})
-    return Run(path, config, read_json(folder.summary), folder.read_metrics(), repeated)
+    try:
+        return TrainConfig(**{name: value for name, value in stored.items() if name in known})
+    except DropkitError as refusal:
+        raise DropkitError(f"{folder.config} is damaged ({refusal}): restore it, or train again") from None
+
+
+def _contradiction(summary: dict[str, Any]) -> str | None:
+    data = summary["data"]
+    if len(data["class_names"]) != data["classes"]:
+        return f"{data['classes']} classes have {len(data['class_names'])} names"
+    if len(data["shape"]) != 3 or min(data["shape"]) < 1:
+        return f"shape is {data['shape']}"
+    if summary["status"] == "finished" and None in (summary["train"], summary["val"], summary["test"], summary["gap"]):
+        return "it is finished and has no figures"
+    return None
 
 
 def write_run_page(run: Run) -> Path:

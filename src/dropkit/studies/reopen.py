@@ -9,6 +9,7 @@ from dropkit.report.page import write_page
 from dropkit.runs.details import lowest_validation
 from dropkit.runs.record import RunFolder
 from dropkit.runs.run import Run, read_run, write_run_page
+from dropkit.runs.shapes import shown_as_damage
 from dropkit.studies.study import Study
 
 
@@ -26,6 +27,11 @@ def rebuild_page(folder: str | Path) -> Path:
         >>> rebuild_page(run.folder).name
         'report.html'
     """
+    with shown_as_damage(Path(folder)):
+        return _rebuilt(folder)
+
+
+def _rebuilt(folder: str | Path) -> Path:
     reproduced = Path(folder) / "reproduction.json"
     if reproduced.is_file():
         return write_page(_reproduction(reproduced), reproduced.with_name("report.html"))

@@ -58,12 +58,14 @@ class Storage:
             raise missing_extra("a search", "tune") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.url, self.name, self.seed = url, name, seed
+        self._answered = False
         with self._reached():
             self._storage = optuna.storages.RDBStorage(url)
             self.study: Study = optuna.create_study(storage=self._storage, study_name=name, load_if_exists=True)
             known = self.study.user_attrs.get(_IDENTITY)
             if known is None:
                 self.study.set_user_attr(_IDENTITY, identity)
+        self._answered = True
         if known not in (None, identity):
             self.close()
             raise DropkitError(
@@ -182,6 +184,11 @@ class Storage:
                     f"another folder with --out"
                 ) from None
             reason = str(error.__cause__ or error).strip().partition("\n")[0]
+            if self._answered:
+                raise DropkitError(
+                    f"the storage {shown_url(self.url)!r} does not answer any more ({type(error).__name__}: {reason}). "
+                    f"What was trained is kept: when the storage is back, the same command goes on"
+                ) from None
             raise DropkitError(
                 f"the storage {shown_url(self.url)!r} cannot be used ({type(error).__name__}: {reason}): give a URL "
                 f"that optuna takes, such as sqlite:///FILE.db or postgresql://USER@HOST/DATABASE, with --storage. "
