@@ -18,7 +18,7 @@ nb_execution_mode = "off"  # the notebook is shown as it was kept; a test execut
 
 # The source is the project's root, so that links between README.md and docs/ are those of the repository.
 root_doc = "docs/index"
-include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**.md", "examples/*.ipynb"]
+include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**.md", "examples/*.ipynb"]
 exclude_patterns = ["build", ".venv", ".git", "src", "tests", "runs", "studies"]
 templates_path = ["_templates"]
 

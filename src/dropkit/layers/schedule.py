@@ -190,7 +190,7 @@ def parse(text: str) -> Schedule:
     >>> parse("early:0.3"), parse("linear")
     (Early(until=0.3), Linear(until=1.0))
     """
-    if text in _PLAIN:
+    if isinstance(text, str) and text in _PLAIN:
         return _PLAIN[text]
     name, _, number = str(text).partition(":")
     try:

@@ -184,18 +184,25 @@ class TrainOptions:
         require_number("weight_decay", self.weight_decay, low=0.0)
         require_number("momentum", self.momentum, low=0.0, high=1.0)
         require_number("max_norm", self.max_norm, low=0.0, low_allowed=False)
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise unknown(name, str(getattr(self, name)), allowed)
+        self._check_choices()
         for name in ("model", "augment"):
             self._name_function(name)
-        for name in ("model", "image_size", "augment", "group"):
+        for name in ("model", "image_size", "augment", "group", "device"):
             self._check_text(name)
         self._check_schedule()
         self._check_lr_schedule()
         self._check_pretrained()
         if self.epochs is not None and self.max_epochs < self.epochs:
             object.__setattr__(self, "max_epochs", self.epochs)
+
+    def _check_choices(self) -> None:
+        """Refuse what is not among the allowed names, or no yes or no."""
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise unknown(name, str(getattr(self, name)), allowed)
+        for name in ("pretrained", "finetune", "tensorboard"):
+            if not isinstance(getattr(self, name), bool):
+                raise DropkitError(f"{name} must be True or False, but got {getattr(self, name)!r}")
 
     def _check_paths(self) -> None:
         """Take paths as texts, and refuse what is neither."""
