@@ -2,8 +2,8 @@
 # make test     lint, types and every test
 # make test-zoo surgery and check on 80 classifiers of torchvision and timm (about 10 minutes)
 # make quality  the masks' statistics at 2^28 units (about 3 minutes)
-# make rubbish  10,000 bad inputs (about 10 minutes)
-# make drill    trainings, studies, searches and predictions, killed at random moments (about 15 minutes)
+# make rubbish  10,000 bad inputs (about 5 minutes)
+# make drill    trainings, studies, searches and predictions, killed at random moments (about 10 minutes)
 # make docs     the documentation as a site, in build/site
 # make bench    dropkit's dropout beside torch.nn's and beside a copy, on this machine
 # make install  set up .venv for development

@@ -1,6 +1,6 @@
 """Kill it, and see whether anything is lost: trainings, studies, searches and predictions, at random moments.
 
-    python benchmarks/drill.py              # about 15 minutes on two cores; make drill
+    python benchmarks/drill.py              # about 10 minutes on two cores; make drill
     python benchmarks/drill.py --seed 7     # other moments
     python benchmarks/drill.py train study  # some of it
 

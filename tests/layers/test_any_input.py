@@ -128,11 +128,15 @@ def test_rates_that_are_none_are_refused(name, p):
         LAYERS[name](p)
 
 
-@settings(max_examples=100)
+FORMS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.filterwarnings("ignore")  # torch's own, of ranks
+@settings(max_examples=60)
 @given(x=inputs(), p=RATES, training=st.booleans(), inplace=st.booleans())
-def test_the_functional_form_takes_and_refuses_what_torchs_does(x, p, training, inplace):
-    """torch refuses a dtype where a number cannot be scaled in it; so does dropkit, and nothing else."""
-    forms = (torch.nn.functional.dropout, dropkit.functional.dropout)
+def test_a_functional_form_takes_what_torchs_does(name, x, p, training, inplace):
+    forms = (getattr(torch.nn.functional, name), getattr(dropkit.functional, name))
     outcomes = []
     for form in forms:
         try:
@@ -145,3 +149,33 @@ def test_the_functional_form_takes_and_refuses_what_torchs_does(x, p, training, 
         assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
         if not training or p == 0:
             assert torch.equal(ours, theirs)
+
+
+@settings(max_examples=60)
+@given(x=inputs(), p=st.floats(0.01, 0.99))
+def test_a_learned_rate_gives_the_shape_or_says_why_not(x, p):
+    for make in (dropkit.ConcreteDropout, dropkit.ConcreteDropout2d):
+        layer = make(p)
+        try:
+            out = called(layer, x)
+        except ERRORS:
+            continue
+        assert (out.shape, out.dtype) == (x.shape, x.dtype)
+        assert torch.equal(called(layer, x), out) or out.isnan().any()
+        assert torch.equal(called(layer.eval(), x), x)
+
+
+@settings(max_examples=60)
+@given(x=inputs(), p=RATES, per_sample=st.booleans())
+def test_dropped_weights_are_those_of_the_key(x, p, per_sample):
+    torch.manual_seed(0)
+    features = x.shape[-1] if x.dim() and x.shape[-1] else 3
+    linear = torch.nn.Linear(features, 4)
+    layer = dropkit.DropConnect(linear, p, per_sample=per_sample)
+    try:
+        out = called(layer, x)
+    except ERRORS:
+        return
+    assert out.shape == (*x.shape[:-1], 4)
+    assert torch.equal(called(layer, x), out) or out.isnan().any()
+    torch.testing.assert_close(called(layer.eval(), x), torch.nn.functional.linear(x, linear.weight, linear.bias))
