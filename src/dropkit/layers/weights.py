@@ -91,6 +91,8 @@ class DropConnect(DropLayer):
     def forward(self, input: Tensor) -> Tensor:
         """Return the layer's output: with weights dropped in training, as `evaluation` says in eval."""
         check_input(input, "DropConnect")
+        if input.dim() == 0:
+            raise DropkitError("DropConnect takes an input (..., F) or (N, C, ...), but got one without dimensions")
         if not self.training and self.evaluation == "moments" and not (self._drops_none or self._drops_all):
             return _rectified(*self.moments(input))
         if not self.training or self._drops_none or input.numel() == 0:
