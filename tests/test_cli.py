@@ -220,6 +220,23 @@ def test_a_killed_study_leaves_no_process_that_trains(begun_study, tmp_path):
     assert not list((tmp_path / "study" / "runs").glob("*/.lock"))
 
 
+def test_a_study_that_is_killed_while_its_processes_begin_leaves_none(tmp_path):
+    words = ["compare", "digits", "--model", "mlp", "--epochs", "3000", "--threads", "1", "--workers", "2"]
+    words += ["--seeds", "3", "--out", str(tmp_path / "study")]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "dropkit", *words], stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and child.poll() is None:
+        if any(trains(each) for each in psutil.Process(child.pid).children()):
+            break
+        time.sleep(0.01)
+    time.sleep(0.5)  # in the middle of importing torch
+    child.kill()
+    child.wait()
+    wait_for_the_end_of_group(child.pid)
+
+
 def test_a_training_process_that_is_killed_is_said(begun_study):
     (victim, *_) = [child for child in psutil.Process(begun_study.pid).children() if trains(child)]
     victim.kill()

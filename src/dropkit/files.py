@@ -80,7 +80,8 @@ def append_line(path: Path, line: str) -> None:
     with writing(path):
         before = path.stat().st_size if path.exists() else 0
         try:
-            with path.open("a", encoding="utf-8") as file:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+            with os.fdopen(os.open(path, flags, 0o644), "a", encoding="utf-8") as file:
                 file.write(line + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -111,16 +112,42 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, (text + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
+AGAIN = "delete its folder and run the command again"
+MADE_AGAIN = "delete this file, which can be made again"
+
+
+def read_json(path: Path, cure: str = AGAIN) -> Any:
     """Return what the JSON file at `path` holds.
 
+    Args:
+        path: of the file.
+        cure: what to do where it is damaged.
+
     Raises:
-        DropkitError: if the file is no JSON.
+        DropkitError: if the file is missing, cannot be read, or is no JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
-        raise DropkitError(f"{path} is damaged ({error}): delete its folder and run the command again") from None
+        raise DropkitError(f"{path} is damaged ({error}): {cure}") from None
+    except RecursionError:
+        raise DropkitError(f"{path} is damaged (it is nested without end): {cure}") from None
+    except FileNotFoundError:
+        raise DropkitError(f"{path} is missing: restore it, or {cure}") from None
+    except OSError as error:
+        raise DropkitError(f"{path} cannot be read ({error.strerror}): restore it, or {cure}") from None
+
+
+def read_record(path: Path, cure: str = AGAIN) -> dict[str, Any]:
+    """Return the JSON object that the file at `path` holds.
+
+    Raises:
+        DropkitError: as `read_json`, and if it is none.
+    """
+    found = read_json(path, cure)
+    if not isinstance(found, dict):
+        raise DropkitError(f"{path} is damaged (it is {found!r:.40}): {cure}")
+    return found
 
 
 def make_folder(path: Path) -> None:

@@ -149,7 +149,9 @@ def test_both_damaged_is_an_error_that_says_what_to_do(saved):
     path, load = saved
     for file in (path, previous_of(path)):
         file.write_bytes(cut(file.read_bytes()))
-    with pytest.raises(DropkitError, match="damaged .+: delete its folder and run the command again"):
+    with pytest.raises(
+        DropkitError, match="damaged .+, and there is no whole one before it: delete both, checkpoint.sa"
+    ):
         load()
 
 

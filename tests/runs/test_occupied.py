@@ -1,5 +1,6 @@
 """One process at a time works in a folder, whatever ends it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -113,3 +114,31 @@ def test_a_training_that_another_process_has_just_finished_is_read(tmp_path, sho
     monkeypatch.setattr(training, "_hold", finished_meanwhile)
     run = training.train(config, progress=False, page=False)
     assert len(run.epochs) == 1
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_lock_that_is_a_link_is_not_written_through(tmp_path, link):
+    """As in a folder that somebody sent."""
+    victim = tmp_path / "victim.txt"
+    victim.write_text("precious")
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    link(victim, folder / LOCK)
+    with pytest.raises(DropkitError), occupied(folder):
+        pytest.fail("it was taken")
+    assert victim.read_text() == "precious"
+
+
+def test_another_run_that_began_meanwhile_is_not_taken_for_ones_own(tmp_path, short, monkeypatch):
+    from dropkit.runs import training
+
+    original = training._hold
+
+    def other_run_meanwhile(folder, held, patience):
+        monkeypatch.setattr(training, "_hold", original)
+        training.train(short(seed=7, epochs=1), progress=False, page=False)
+        original(folder, held, patience)
+
+    monkeypatch.setattr(training, "_hold", other_run_meanwhile)
+    with pytest.raises(DropkitError, match="holds another run: seed is 7 there and 0 here"):
+        training.train(short(epochs=1), progress=False, page=False)

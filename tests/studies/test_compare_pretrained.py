@@ -1,5 +1,6 @@
 """Studies on published weights: the features are computed once for all trainings, before the first."""
 
+import os
 import shutil
 
 import pytest
@@ -113,11 +114,12 @@ def test_a_process_reads_the_pictures_at_the_size_of_the_weights(published, conf
     for given, size in (({"image_size": None}, "160x150"), ({"image_size": None, "pretrained": False}, None)):
         tasks = configs("none", "fc=0.5", **{**OPTIONS, **given})
         list(LocalProcesses(workers=2, threads=1).map(tasks, pictures, tmp_path))
-        assert {args[4] for args in told[-2:]} == {size}
+        assert {args[5] for args in told[-2:]} == {size}
     read = []
     monkeypatch.setattr("dropkit.studies.executor.signal.signal", lambda *args: None)
     monkeypatch.setattr("dropkit.studies.executor._pictures", lambda source, how, *args: read.append(dict(how)))
     monkeypatch.setattr("dropkit.studies.executor._train", lambda *args: None)
+    monkeypatch.setattr("dropkit.studies.executor.os.getppid", os.getpid)  # as in a process that this one started
     for args in told:
         _train_in_process(*args)
     assert [how["image_size"] for how in read] == ["160x150", "160x150", None, None]

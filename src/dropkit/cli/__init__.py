@@ -64,6 +64,10 @@ def main(args: Sequence[str] | None = None) -> None:
         # Whoever read the output has seen enough (| head). What is still to be flushed must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(DONE)
+    except OSError as refusal:  # of the system, where no better words were found
+        place = f" {refusal.filename!r}" if refusal.filename else ""
+        tell_first(f"dropkit: the system refuses{place}: {refusal.strerror or refusal}")
+        leave(WRONG_INPUT)
     except KeyboardInterrupt as stop:
         tell_first(getattr(command, "stopped", NOTHING_KEPT))
         leave(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)

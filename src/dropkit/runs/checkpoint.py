@@ -80,7 +80,7 @@ def load_checkpoint(
     Raises:
         DropkitError: if neither can be used, or a later version of dropkit wrote it.
     """
-    tensors, told = _newest(path, say)
+    tensors, told = _newest(path, model, say)
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
     for key, value in tensors.items():
         group, name = key.split(".", 1)
@@ -95,21 +95,43 @@ def load_checkpoint(
     return groups["best"], json.loads(told)
 
 
-def _newest(path: Path, say: Callable[[str], None]) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors and the progress of the newest whole checkpoint."""
+def _newest(path: Path, model: nn.Module, say: Callable[[str], None]) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors and the progress of the newest whole checkpoint of the network."""
     previous = previous_of(path)
     try:
-        return read_checkpoint(path)
+        return _of_network(path, model)
     except LaterVersionError:
         raise
     except DropkitError as damage:
-        if not previous.is_file():
+        reason = damage.args[0].partition(": delete")[0]
+        try:
+            found = _of_network(previous, model)
+        except LaterVersionError:
             raise
-        found = read_checkpoint(previous)
+        except DropkitError:
+            raise DropkitError(
+                f"{reason}, and there is no whole one before it: delete both, {path.name} and {previous.name}, and the "
+                f"same command begins the training anew"
+            ) from None
         if path.is_file():
-            say(f"note: {damage.args[0].partition(': delete')[0]}; going on from the checkpoint before it")
+            say(f"note: {reason}; going on from the checkpoint before it")
             path.unlink()  # else it would be kept as the one before the next
         return found
+
+
+def _of_network(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], str]:
+    """Return a checkpoint, if it is one of the network.
+
+    Raises:
+        DropkitError: as `read_checkpoint`, and if it is another network's.
+    """
+    tensors, told = read_checkpoint(path)
+    wanted = {f"model.{name}": value.shape for name, value in model.state_dict().items()}
+    there = {name: value.shape for name, value in tensors.items() if name.startswith("model.")}
+    groups = {name.partition(".")[0] for name in tensors}
+    if there != wanted or not groups <= {"model", "best", "optimizer"}:
+        raise DropkitError(f"{path} is damaged (it is another network's): delete its folder and run the command again")
+    return tensors, told
 
 
 class LaterVersionError(DropkitError):
@@ -175,7 +197,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except FileNotFoundError:
         raise DropkitError(f"{path} is missing: delete its folder and run the command again") from None
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise DropkitError(f"{path} is damaged ({error}): delete its folder and run the command again") from None
 
 

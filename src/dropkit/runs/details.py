@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dropkit.data.pictures import Pictures
 from dropkit.data.png import data_uri
-from dropkit.files import read_json
+from dropkit.files import read_record
 from dropkit.runs.filters import first_filters
 from dropkit.runs.intervals import mean_interval
 from dropkit.runs.metrics import recall, softmax
@@ -77,7 +77,7 @@ def details(
 
 def _read(run: Run, place: Mapping[str, int]) -> _Tested:
     logits, labels = run.test_predictions()
-    names = read_json(RunFolder(run.folder).split)["test"]
+    names = read_record(RunFolder(run.folder).split)["test"]
     indices = np.array([place[name] for name in names], dtype=np.int64)
     return _Tested(indices, softmax(logits.numpy()), labels.numpy().astype(np.int64))
 

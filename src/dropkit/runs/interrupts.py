@@ -52,14 +52,13 @@ def _deferred(which: signal.Signals) -> Iterator[list[Any]]:
     former = signal.signal(which, lambda number, frame: pending.append((number, frame)))
     try:
         yield pending
-    finally:
-        signal.signal(which, former)
-    if not pending or former == signal.SIG_IGN:
-        return
-    if callable(former):
-        former(*pending[0])
-    else:
-        os.kill(os.getpid(), which)  # the system's own way
+    finally:  # also after an error in the block: the signal is not lost
+        signal.signal(which, signal.SIG_DFL if former is None else former)
+        if pending and former != signal.SIG_IGN:
+            if callable(former):
+                former(*pending[0])
+            else:
+                os.kill(os.getpid(), which)  # the system's own way
 
 
 def _hears_signals() -> bool:

@@ -13,7 +13,7 @@ from dropkit.data.decoding import BadPictureError, decode, read_header
 from dropkit.data.png import data_uri
 from dropkit.data.sizes import Size
 from dropkit.errors import DropkitError
-from dropkit.files import read_json
+from dropkit.files import read_record
 from dropkit.runs.labelling import Label
 from dropkit.runs.record import RunFolder
 from dropkit.runs.run import Run
@@ -79,7 +79,7 @@ class LabelGallery:
         shape = (data["shape"][0], data["shape"][1], data["shape"][2])
         return {
             "kind": "predictions",
-            "dropkit": read_json(RunFolder(run.folder).environment)["dropkit"],
+            "dropkit": read_record(RunFolder(run.folder).environment)["dropkit"],
             "network": {
                 "data": data["name"],
                 "policy": run.config.dropout,

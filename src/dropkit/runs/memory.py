@@ -34,7 +34,8 @@ def out_of_memory(batch_size: int, device: torch.device) -> DropkitError:
     """Return the error that says which batch size to try.
 
     >>> print(out_of_memory(96, torch.device("cpu")))
-    the memory of cpu is not enough for batches of 96 pictures: try --batch-size 48, or auto, which finds one that fits
+    the memory of cpu is not enough for batches of 96 pictures: try --batch-size 48, or auto, which finds one that \
+fits, with a new --out
     >>> print(out_of_memory(1, torch.device("cpu")))
     the memory of cpu is not enough for batches of one picture: take a smaller --model or --image-size
     """
@@ -44,7 +45,7 @@ def out_of_memory(batch_size: int, device: torch.device) -> DropkitError:
         )
     return DropkitError(
         f"the memory of {device} is not enough for batches of {batch_size} pictures: try --batch-size "
-        f"{batch_size // 2}, or auto, which finds one that fits"
+        f"{batch_size // 2}, or auto, which finds one that fits, with a new --out"
     )
 
 
@@ -68,6 +69,7 @@ def sized(config: TrainConfig, make: Callable[[TrainConfig], Fit]) -> TrainConfi
             return tried
         if size == 1:
             raise out_of_memory(1, fit.device)
+        del fit  # before the next one asks for its share
         size //= 2
 
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ except ImportError:  # Windows: folders are not held there
 LOCK = ".lock"
 _PAUSE = 0.05  # seconds between two tries
 
-_held: set[Path] = set()
+_held: dict[Path, int] = {}  # and the process that holds it: a forked one has to ask for itself
 
 
 @contextmanager
@@ -36,16 +37,16 @@ def occupied(folder: Path, *, patience: float = 0.0) -> Iterator[None]:
         DropkitError: if another process works in it, naming that.
     """
     path = folder.resolve() / LOCK
-    if fcntl is None or path in _held:
+    if fcntl is None or _held.get(path) == os.getpid():
         yield
         return
     file = _take(path, time.monotonic() + patience)
-    _held.add(path)
+    _held[path] = os.getpid()
     try:
         _sign(file)
         yield
     finally:
-        _held.discard(path)
+        _held.pop(path, None)
         with suppress(OSError):  # a folder that became read-only meanwhile: the lock goes with the process
             path.unlink(missing_ok=True)
         with suppress(OSError):
@@ -64,7 +65,7 @@ def _take(path: Path, deadline: float) -> IO[str]:
     """Return the lock's file, once it is this process's."""
     while True:
         with writing(path):
-            file = path.open("a+", encoding="utf-8")
+            file = _opened(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -81,6 +82,22 @@ def _take(path: Path, deadline: float) -> IO[str]:
         if _is_there(path, file):
             return file
         file.close()  # its owner has just removed it: whoever comes next would take a new one
+
+
+def _opened(path: Path) -> IO[str]:
+    """Open the lock's file, and no other: in a folder that somebody sent it may be a link to anything.
+
+    Raises:
+        DropkitError: if it is no file of its own.
+        OSError: if it cannot be opened.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, flags, 0o644)
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(handle)
+        raise DropkitError(f"{str(path)!r} is no file of its own: remove it")
+    return os.fdopen(handle, "r+", encoding="utf-8")
 
 
 def _is_there(path: Path, file: IO[str]) -> bool:

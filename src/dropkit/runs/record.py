@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dropkit.callables import code_of
 from dropkit.errors import DropkitError
-from dropkit.files import append_line, make_folder, read_json, write_atomic, write_json
+from dropkit.files import AGAIN, append_line, make_folder, read_record, write_atomic, write_json
 from dropkit.models.zoo_names import code_of_network
 from dropkit.runs.checkpoint import previous_of, read_tensors, write_tensors
 from dropkit.runs.config import HOW_FIELDS, TrainConfig, default_fields
@@ -78,7 +78,7 @@ class RunFolder:
             DropkitError: naming the fields that differ, or what is in the way.
         """
         if self.begun:
-            refuse_other_fields("run", self.path, read_json(self.config), config.identity())
+            refuse_other_fields("run", self.path, read_record(self.config), config.identity())
             self.require_same_code(config)
         elif self.path.is_dir() and any(self._foreign(child.name) for child in self.path.iterdir()):
             raise DropkitError(
@@ -93,7 +93,7 @@ class RunFolder:
         Raises:
             DropkitError: naming the function.
         """
-        environment = read_json(self.environment)
+        environment = read_record(self.environment)
         for option, given, code in own_code(config):
             before = environment.get(f"{option}_code")
             if before is not None and before != code:
@@ -129,14 +129,30 @@ class RunFolder:
         rows = []
         for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                rows.append(json.loads(line))
-            except ValueError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 break
+            if not isinstance(row, dict):
+                break
+            rows.append(row)
         return rows
 
-    def keep_metrics(self, epochs: int) -> list[dict[str, Any]]:
-        """Drop the lines after the first `epochs`, which a crash left without a checkpoint; return those kept."""
-        rows = self.read_metrics()[:epochs]
+    def keep_metrics(self, epochs: int, known: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+        """Bring the lines to where the checkpoint is, which a crash may have left behind them; return them.
+
+        Args:
+            epochs: of the checkpoint.
+            known: what the checkpoint knows of them; None where it is of a version that kept nothing of them.
+
+        Raises:
+            DropkitError: if lines are missing.
+        """
+        rows = self.read_metrics()[:epochs] if known is None else known
+        if [row.get("epoch") for row in rows] != [*range(1, epochs + 1)]:
+            raise DropkitError(
+                f"{self.metrics} is damaged (it has not the {epochs} epochs of the checkpoint): restore it, or delete "
+                f"its folder and run the command again"
+            )
         write_atomic(self.metrics, "".join(json.dumps(row) + "\n" for row in rows).encode())
         return rows
 
@@ -151,7 +167,10 @@ class RunFolder:
 
     def read_test(self) -> dict[str, Tensor]:
         """Return {"logits": [n, classes], "labels": [n]} of the test pictures."""
-        return read_tensors(self.test)[0]
+        stored = read_tensors(self.test)[0]
+        if set(stored) != {"logits", "labels"} or stored["logits"].shape[:1] != stored["labels"].shape:
+            raise DropkitError(f"{self.test} is damaged (it holds no predictions): {AGAIN}")
+        return stored
 
 
 def own_code(config: TrainConfig) -> list[tuple[str, str | None, str | None]]:

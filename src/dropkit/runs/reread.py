@@ -9,7 +9,7 @@ from torch import Tensor
 from dropkit.data.decoding import BadPictureError, decode
 from dropkit.data.pictures import load
 from dropkit.errors import DropkitError
-from dropkit.files import read_json
+from dropkit.files import read_record
 from dropkit.runs.features import image_size_of
 from dropkit.runs.record import RunFolder
 from dropkit.runs.run import Run
@@ -23,7 +23,7 @@ def reread_test_pictures(run: Run, most: int) -> Tensor | None:
     Returns:
         None where the data are gone, or are others now.
     """
-    names = read_json(RunFolder(run.folder).split)["test"]
+    names = read_record(RunFolder(run.folder).split)["test"]
     wanted = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, most).round().astype(int))]
     found = _from_files(run, wanted)
     return _from_data(run, wanted) if found is None else found

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dropkit.errors import DropkitError
-from dropkit.files import read_json
+from dropkit.files import MADE_AGAIN, read_record
 from dropkit.models.head import FrozenNetwork
 from dropkit.runs.checkpoint import load_weights, read_tensors
 from dropkit.runs.config import TrainConfig
@@ -69,7 +69,7 @@ class Run:
             return model.eval()
         head = build_head(config, read_tensors(folder.model)[0]["fc.weight"].shape[1], data["classes"])
         load_weights(head, folder.model, "head")
-        features = FeatureFolder(self.folder / read_json(folder.environment)["features"], config.model)
+        features = FeatureFolder(self.folder / read_record(folder.environment)["features"], config.model)
         return FrozenNetwork(features.backbone(coloured(shape)), head).eval()
 
     def __str__(self) -> str:
@@ -86,14 +86,16 @@ def read_run(path: Path, *, repeated: bool = False) -> Run:
     folder = RunFolder(path)
     if not folder.finished:
         raise DropkitError(f"the folder {str(path)!r} holds no finished run")
-    summary, epochs = read_json(folder.summary), folder.read_metrics()
+    summary, epochs = read_record(folder.summary), folder.read_metrics()
     require(summary, SUMMARY, folder.summary, _contradiction)
     require(epochs, [EPOCH], folder.metrics)
+    if [row["epoch"] for row in epochs] != [*range(1, summary["epochs"] + 1)]:
+        raise DropkitError(f"{folder.metrics} is damaged (it has not the run's {summary['epochs']} epochs): restore it")
     return Run(path, _stored_config(folder), summary, epochs, repeated)
 
 
 def _stored_config(folder: RunFolder) -> TrainConfig:
-    stored = read_json(folder.config)
+    stored = read_record(folder.config)
     require(stored, {"data": str, "dropout": str, "model": str}, folder.config)
     known = {field.name for field in fields(TrainConfig)}
     try:
@@ -122,7 +124,7 @@ def write_run_page(run: Run) -> Path:
 
 def _page_record(run: Run) -> dict[str, Any]:
     folder = RunFolder(run.folder)
-    environment = read_json(folder.environment)
+    environment = read_record(folder.environment)
     return {
         "kind": "run",
         "dropkit": environment["dropkit"],
@@ -134,9 +136,9 @@ def _page_record(run: Run) -> dict[str, Any]:
         "policy": run.config.dropout,
         "summary": run.summary,
         "epochs": run.epochs,
-        "details": read_json(folder.details) if folder.details.is_file() else None,
-        "uncertainty": read_json(folder.uncertainty) if folder.uncertainty.is_file() else None,
-        "evidence": read_json(folder.evidence) if folder.evidence.is_file() else None,
+        "details": read_record(folder.details, MADE_AGAIN) if folder.details.is_file() else None,
+        "uncertainty": read_record(folder.uncertainty, MADE_AGAIN) if folder.uncertainty.is_file() else None,
+        "evidence": read_record(folder.evidence, MADE_AGAIN) if folder.evidence.is_file() else None,
     }
 
 

@@ -15,7 +15,7 @@ from dropkit.data.names import printable
 from dropkit.data.pictures import Pictures, load
 from dropkit.data.split import Split, make_split
 from dropkit.errors import DropkitError
-from dropkit.files import make_folder, read_json, write_json
+from dropkit.files import make_folder, read_record, write_json
 from dropkit.layers.keyed import keyed
 from dropkit.models.check.check import check
 from dropkit.models.head import require_head_policy
@@ -92,6 +92,8 @@ def train(
                 say(describe_data(pictures, split))
             world.from_first(lambda: _refuse_other_pictures(folder, config, pictures, split))
             repeated = world.from_first(lambda: folder.finished)
+            if repeated and world.first:
+                folder.remove_checkpoints()  # which a kill right after the summary left
             if not repeated:
                 config = _sized(config, (pictures, split), world, progress=progress)
                 _train(folder, config, (pictures, split), features or folder.features, progress, world=world)
@@ -102,7 +104,7 @@ def _as_begun(config: TrainConfig, folder: RunFolder) -> TrainConfig:
     """Return the config with the batch size that was found when its run began."""
     if not config.finds_batch_size or not folder.begun:
         return config
-    stored = read_json(folder.config)
+    stored = read_record(folder.config)
     return replace(config, out=str(folder.path), batch_size=stored["batch_size"])
 
 
@@ -198,6 +200,9 @@ def _train(
             environment |= {"weights": features.weights, "features": os.path.relpath(place, folder.path)}
         split = data[1].to_json(data[0])
         world.from_first(lambda: _hold(folder, held, patience))
+        # Again, now that nobody else is at work there: it may have been another run's since.
+        world.from_first(lambda: folder.require_same(config))
+        world.from_first(lambda: _refuse_other_pictures(folder, config, *data))
         if world.from_first(lambda: folder.finished):  # by whoever was at work there
             return
         world.from_first(lambda: _begin_or_resume(folder, fit, environment, split, quiet=quiet))
@@ -346,7 +351,7 @@ def describe_data(pictures: Pictures, split: Split) -> str:
 
 def _refuse_other_pictures(folder: RunFolder, config: TrainConfig, pictures: Pictures, split: Split) -> None:
     """Raise if the folder's run saw other pictures, or the same ones split otherwise."""
-    if folder.begun and read_json(folder.split) != split.to_json(pictures):
+    if folder.begun and read_record(folder.split) != split.to_json(pictures):
         raise DropkitError(
             f"the run in {str(folder.path)!r} saw other pictures than {config.data!r} holds now: "
             f"restore them, or give a new folder with --out"
@@ -359,23 +364,25 @@ def _begin_or_resume(
     if not folder.begun:
         folder.begin(fit.config, environment, split)
         return
-    before = {"world_size": 1, **read_json(folder.environment)}
+    before = {"world_size": 1, **read_record(folder.environment)}
     if before.get("weights") != environment.get("weights"):
         raise DropkitError(
             f"the frozen network's weights are others than those with which the run in {str(folder.path)!r} began: "
             f"restore its folder of features, or give a new folder with --out"
         )
     conditions = ("torch", "cpu", "threads", "device", "precision", "world_size")
-    changed = [name for name in conditions if before[name] != environment[name]]
+    changed = [name for name in conditions if before.get(name) != environment[name]]
     if changed:
-        details = ", ".join(f"{name} {before[name]} then, {environment[name]} now" for name in changed)
+        details = ", ".join(f"{name} {before.get(name)} then, {environment[name]} now" for name in changed)
         say(f"note: going on under other conditions ({details}): weights will agree to rounding, not to the bit")
     folder.remove_parts()
+    known: list[dict[str, Any]] | None = None
     if folder.resumable:
         fit.best, progress = load_checkpoint(folder.checkpoint, fit.model, fit.optimizer, say)
+        known = progress.pop("rows", None)
         vars(fit.progress).update(progress)
         fit.best = {name: value.to(fit.device) for name, value in fit.best.items()}
-    fit.progress.rows = folder.keep_metrics(fit.progress.epoch)
+    fit.progress.rows = folder.keep_metrics(fit.progress.epoch, known)
     if not quiet:
         say(f"going on after {fit.progress} in {folder.path}")
 
@@ -416,8 +423,7 @@ def _run_epochs(
 
 def _keep(folder: RunFolder, fit: Fit) -> None:
     """Write a checkpoint of where the training is."""
-    progress = {name: value for name, value in asdict(fit.progress).items() if name != "rows"}
-    save_checkpoint(folder.checkpoint, fit.model, fit.best, fit.optimizer, progress)
+    save_checkpoint(folder.checkpoint, fit.model, fit.best, fit.optimizer, asdict(fit.progress))
 
 
 def _finish(folder: RunFolder, fit: Fit, failure: DivergedError | None) -> None:

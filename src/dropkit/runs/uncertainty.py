@@ -18,7 +18,7 @@ from dropkit.data.counting import counting
 from dropkit.data.pictures import Pictures, load
 from dropkit.data.split import Split
 from dropkit.errors import DropkitError
-from dropkit.files import read_json, write_json
+from dropkit.files import read_record, write_json
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.environment import describe_environment
 from dropkit.runs.features import image_size_of
@@ -136,7 +136,7 @@ def _own_pictures(run: Run, progress: bool) -> tuple[Pictures, Split]:
         stream=config.stream,
         progress=progress,
     )
-    return pictures, Split.from_json(read_json(RunFolder(run.folder).split), pictures)
+    return pictures, Split.from_json(read_record(RunFolder(run.folder).split), pictures)
 
 
 def _outside(
@@ -145,7 +145,7 @@ def _outside(
     if source is None:
         return None
     shape = (network.channels, network.size[0], network.size[1])
-    fingerprint = read_json(RunFolder(run.folder).split)["fingerprint"]
+    fingerprint = read_record(RunFolder(run.folder).split)["fingerprint"]
     outside = load_outside(source, shape, most=most, seed=seed, fingerprint=fingerprint, progress=progress)
     if outside.unreadable:
         many = "1 file" if outside.unreadable == 1 else f"{outside.unreadable:,} files"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dropkit.errors import DropkitError
-from dropkit.files import read_json
+from dropkit.files import read_record
 from dropkit.runs.details import lowest_validation, shared_pictures
 from dropkit.runs.intervals import mean_interval
 from dropkit.runs.metrics import per_picture
@@ -50,7 +50,7 @@ def analyse(question: Question, groups: Groups, *, command: str, trained: int) -
     rows, verdicts = _judge_all(groups, base, others, question, len(tested))
     advice = recommend(base, verdicts, metric=metric)
     first_arm = groups[base.name]
-    environment = read_json(RunFolder(first_arm[0].folder).environment)
+    environment = read_record(RunFolder(first_arm[0].folder).environment)
     repetitions = len(first_arm) // (folds or 1)
     record = {
         "kind": "study",
@@ -182,7 +182,7 @@ def _tested_pictures(groups: Groups, question: Question) -> dict[str, int]:
     fingerprints: set[str] = set()
     tested: dict[str, int] = {}
     for runs in zip(*groups.values(), strict=True):
-        splits = [read_json(RunFolder(run.folder).split) for run in runs]
+        splits = [read_record(RunFolder(run.folder).split) for run in runs]
         fingerprints |= {split["fingerprint"] for split in splits}
         if len(fingerprints) > 1 or any(split["test"] != splits[0]["test"] for split in splits):
             raise DropkitError("the runs of this study saw different data: delete its folder and run the command again")

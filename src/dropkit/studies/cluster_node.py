@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dropkit.data.pictures import Pictures, load
 from dropkit.errors import DropkitError
-from dropkit.files import make_folder, read_json, write_json
+from dropkit.files import make_folder, read_record, write_json
 from dropkit.runs.checkpoint import read_metadata
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.record import RunFolder
@@ -127,7 +127,7 @@ def _write_files(folder: Path, files: Files) -> None:
 def _collect(folder: RunFolder, given: dict[str, Any]) -> Files:
     """Return the run's files, as they would be had the driver trained."""
     changed = {name: given[name] for name in ("out", "device")}
-    write_json(folder.config, {**read_json(folder.config), **changed})
+    write_json(folder.config, {**read_record(folder.config), **changed})
     return read_files(folder.path, [path for path in sorted(folder.path.rglob("*")) if _travels(path, folder)])
 
 

@@ -98,7 +98,7 @@ class LocalProcesses:
         # Published weights have a size of their own, and the arms' networks may differ in it: all see these pictures.
         height, width = pictures.shape[1:]
         size = f"{height}x{width}" if tasks[0].published_weights else None
-        told = (str(spool), self.copies, pictures.fingerprint, size, until)
+        told = (os.getpid(), str(spool), self.copies, pictures.fingerprint, size, until)
         try:
             yield from pool(delayed(_train_in_process)(task, *told) for task in tasks)
         except BrokenProcessPool as loss:
@@ -156,18 +156,25 @@ def choose_executor(
 
 
 def _train_in_process(
-    config: TrainConfig, spool: str, copies: int, fingerprint: str, size: str | None, until: int | None = None
+    config: TrainConfig,
+    parent: int,
+    spool: str,
+    copies: int,
+    fingerprint: str,
+    size: str | None,
+    until: int | None = None,
 ) -> Path:
     # Ctrl-C reaches every process of the terminal; the parent alone answers it and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
-    how = {name: getattr(config, name) for name in PICTURE_FIELDS}
-    how["image_size"] = how["image_size"] or size
-    pictures = _pictures(config.data, tuple(how.items()), spool, copies, fingerprint)
 
     def orphaned() -> bool:
         return os.getppid() != parent
 
+    if orphaned():  # the study was killed while this process began
+        os._exit(1)
+    how = {name: getattr(config, name) for name in PICTURE_FIELDS}
+    how["image_size"] = how["image_size"] or size
+    pictures = _pictures(config.data, tuple(how.items()), spool, copies, fingerprint)
     folder = _train(config, pictures, Path(spool), until, orphaned)
     if orphaned():
         os._exit(1)  # nobody waits for the answer, and a pool's process waits for more to do

@@ -8,7 +8,7 @@ from typing import Any
 from dropkit.data.pictures import Pictures
 from dropkit.data.split import Split
 from dropkit.errors import DropkitError
-from dropkit.files import make_folder, read_json, write_json
+from dropkit.files import make_folder, read_record, write_json
 from dropkit.models.head import require_head_policy
 from dropkit.models.policy import Policy
 from dropkit.runs.config import TrainConfig, safe_name
@@ -29,6 +29,8 @@ DEFAULT_SEEDS = 5
 # That a budget of time may buy: more would settle little.
 MOST_SEEDS = 30
 MOST_REPETITIONS = 10
+
+_CURE = "restore it, or begin a new study with --out (the finished runs of this one stay in its folder runs)"
 
 
 class Plan:
@@ -60,7 +62,7 @@ class Plan:
     def refuse_other_study(self) -> None:
         """Raise if the folder holds another study or something else."""
         if self.begun:
-            refuse_other_fields("study", self.folder, read_json(self._config_file), self.question.identity())
+            refuse_other_fields("study", self.folder, read_record(self._config_file, _CURE), self.question.identity())
         elif RunFolder(self.folder).begun:
             raise DropkitError(f"the folder {str(self.folder)!r} holds a single run: give another one with --out")
         else:
@@ -195,7 +197,7 @@ class Plan:
         return self.folder / "study-config.json"
 
     def _stored(self, name: str, default: Any) -> Any:
-        return read_json(self._config_file).get(name, default) if self.begun else default
+        return read_record(self._config_file, _CURE).get(name, default) if self.begun else default
 
     def _note(self, *, looks: list[int]) -> None:
         state = {"fingerprint": self.fingerprint, "seeds": self.count, "looks": looks}

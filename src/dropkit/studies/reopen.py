@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dropkit.errors import DropkitError
-from dropkit.files import read_json
+from dropkit.files import MADE_AGAIN, read_record
 from dropkit.report.page import write_page
 from dropkit.runs.details import lowest_validation
 from dropkit.runs.record import RunFolder
@@ -40,13 +40,13 @@ def _rebuilt(folder: str | Path) -> Path:
         return write_run_page(opened)
     # The first version's studies have no details, and evidence is measured where it is asked for.
     beside = {name: opened.folder / f"{name}.json" for name in ("details", "evidence")}
-    seen = {name: read_json(path) for name, path in beside.items() if path.is_file()}
+    seen = {name: read_record(path, MADE_AGAIN) for name, path in beside.items() if path.is_file()}
     return write_page({**opened.record, **seen}, opened.page)
 
 
 def _reproduction(path: Path) -> dict[str, Any]:
-    record = read_json(path)
-    if not isinstance(record, dict) or record.get("kind") != "reproduction" or not record.get("rows"):
+    record = read_record(path)
+    if record.get("kind") != "reproduction" or not record.get("rows"):
         raise DropkitError(f"{path} is damaged: run the reproduce command again")
     return record
 
@@ -59,8 +59,8 @@ def reopen(folder: str | Path) -> Study | Run:
     """
     path = Path(folder)
     if (path / "study.json").is_file():
-        record = read_json(path / "study.json")
-        if not isinstance(record, dict) or record.get("kind") != "study" or "recommendation" not in record:
+        record = read_record(path / "study.json", "run the compare command again")
+        if record.get("kind") != "study" or "recommendation" not in record:
             raise DropkitError(f"{path / 'study.json'} is damaged: run the compare command again")
         return Study(path, record)
     if RunFolder(path).finished:

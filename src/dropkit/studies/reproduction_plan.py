@@ -10,7 +10,7 @@ from dropkit.data.counting import counting
 from dropkit.data.pictures import Pictures
 from dropkit.data.split import Split
 from dropkit.errors import DropkitError
-from dropkit.files import make_folder, read_json, write_atomic, write_json
+from dropkit.files import make_folder, read_record, write_atomic, write_json
 from dropkit.runs.config import TrainConfig, safe_name
 from dropkit.runs.display import duration
 from dropkit.runs.record import RunFolder
@@ -81,7 +81,7 @@ class ReproductionPlan:
                 raise DropkitError(f"the folder {str(self.folder)!r} holds a single run: give another one with --out")
             RunFolder(self.folder).require_same(next(iter(self.recipe.trainings().values())))  # or anything else
             return
-        stored, wanted = read_json(self._config_file), self.identity()
+        stored, wanted = read_record(self._config_file), self.identity()
         for name in ("paper", "table", "budget"):
             if stored.get(name) != wanted[name]:
                 raise DropkitError(
@@ -100,7 +100,7 @@ class ReproductionPlan:
         Raises:
             DropkitError: if fewer are asked for than were begun.
         """
-        stored = int(read_json(self._config_file).get("seeds", 0)) if self.begun else 0
+        stored = int(read_record(self._config_file).get("seeds", 0)) if self.begun else 0
         if seeds is not None and seeds < stored:
             raise DropkitError(
                 f"the reproduction in {str(self.folder)!r} was begun with {stored} seeds: ask for as many or more, or "

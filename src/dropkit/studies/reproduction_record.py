@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dropkit.data.pictures import Pictures
-from dropkit.files import read_json
+from dropkit.files import read_record
 from dropkit.runs.intervals import mean_interval
 from dropkit.runs.record import RunFolder
 from dropkit.runs.run import Run
@@ -77,7 +77,7 @@ def _facts(recipe: Recipe, runs: Sequence[Run]) -> dict[str, Any]:
     """Return what the page's foot says: data, options that the trainings share, the machine."""
     if not runs:
         return {"data": {}, "config": {}, "environment": {}, "seconds": 0.0}
-    environment = read_json(RunFolder(runs[0].folder).environment)
+    environment = read_record(RunFolder(runs[0].folder).environment)
     return {
         "dropkit": environment["dropkit"],
         "data": runs[0].summary["data"],

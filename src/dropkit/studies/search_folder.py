@@ -9,7 +9,7 @@ from typing import Any
 
 from dropkit.data.pictures import Pictures
 from dropkit.errors import DropkitError
-from dropkit.files import make_folder, read_json, write_json
+from dropkit.files import make_folder, read_record, write_json
 from dropkit.runs.config import TrainConfig, safe_name, short_hash
 from dropkit.runs.record import RunFolder, refuse_other_fields
 from dropkit.runs.run import changed_options
@@ -45,7 +45,7 @@ class SearchFolder:
     def refuse_other(self) -> None:
         """Raise if it holds another search, or something else."""
         if self.begun:
-            stored = {name: value for name, value in read_json(self.file).items() if name not in _STATE}
+            stored = {name: value for name, value in read_record(self.file).items() if name not in _STATE}
             refuse_other_fields("search", self.path, stored, self.identity)
         elif not self._is_new():
             RunFolder(self.path).require_same(self.base)  # refuses whatever is there
@@ -57,7 +57,7 @@ class SearchFolder:
 
     def refuse_other_pictures(self, pictures: Pictures) -> None:
         """Raise if the search saw other pictures."""
-        if self.begun and read_json(self.file)["fingerprint"] != pictures.fingerprint:
+        if self.begun and read_record(self.file)["fingerprint"] != pictures.fingerprint:
             raise DropkitError(
                 f"the search in {str(self.path)!r} saw other pictures than {self.base.data!r} holds now: restore them, "
                 f"or give a new folder with --out"
@@ -72,7 +72,7 @@ class SearchFolder:
         """
         if not self.begun:
             return min(asked or DEFAULT_TRIALS, most)
-        stored = int(read_json(self.file)["trials"])
+        stored = int(read_record(self.file)["trials"])
         if asked not in (None, stored):
             raise DropkitError(
                 f"the search in {str(self.path)!r} has {stored} trials, and which are stopped early depends on their "

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dropkit.data.pictures import Pictures
 from dropkit.errors import DropkitError
-from dropkit.files import read_json, write_json
+from dropkit.files import read_record, write_json
 from dropkit.runs.details import shared_pictures
 from dropkit.runs.environment import describe_environment
 from dropkit.runs.fitting import pick_device
@@ -135,7 +135,7 @@ def _two(run: Run, other: Path) -> Groups:
         )
     if before.folder.resolve() == run.folder.resolve():
         raise DropkitError(f"{str(other)!r} is the run itself: --against takes the folder of another one")
-    splits = [read_json(RunFolder(each.folder).split) for each in (before, run)]
+    splits = [read_record(RunFolder(each.folder).split) for each in (before, run)]
     if any(splits[0][key] != splits[1][key] for key in ("fingerprint", "test")):
         raise DropkitError(
             f"the runs in {str(other)!r} and {str(run.folder)!r} were tested on different pictures, so they cannot be "

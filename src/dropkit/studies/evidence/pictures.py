@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dropkit.data.pictures import Pictures, load
 from dropkit.data.split import Split
-from dropkit.files import read_json
+from dropkit.files import read_record
 from dropkit.runs.features import image_size_of
 from dropkit.runs.inference import ReadyNetwork
 from dropkit.runs.record import RunFolder
@@ -37,7 +37,7 @@ class TestPictures:
     __test__ = False  # no test class, whatever pytest reads from its name
 
     def __init__(self, run: Run, pictures: Pictures, seed: int) -> None:
-        split = Split.from_json(read_json(RunFolder(run.folder).split), pictures)
+        split = Split.from_json(read_record(RunFolder(run.folder).split), pictures)
         test: NDArray[np.int64] = split.test
         if len(test) > MOST:
             test = np.sort(np.random.default_rng(seed).choice(test, MOST, replace=False))

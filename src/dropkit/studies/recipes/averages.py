@@ -15,7 +15,7 @@ from torch import Tensor
 from dropkit.data.counting import counting
 from dropkit.data.pictures import Pictures
 from dropkit.data.split import Split
-from dropkit.files import make_folder, read_json
+from dropkit.files import make_folder, read_record
 from dropkit.runs.checkpoint import read_tensors, write_tensors
 from dropkit.runs.inference import ReadyNetwork, said_once
 from dropkit.runs.record import RunFolder
@@ -48,7 +48,7 @@ def wrong_averages(
         return kept
     network = ReadyNetwork(run, device)
     network.require_dropout(run.config.seed)
-    split = Split.from_json(read_json(RunFolder(run.folder).split), pictures)
+    split = Split.from_json(read_record(RunFolder(run.folder).split), pictures)
     indices = torch.from_numpy(split.test)
     found: dict[int, list[Tensor]] = {k: [] for k in draws}
     title = f"{max(draws)} thinned networks of {run.folder.name}"
