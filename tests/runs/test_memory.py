@@ -6,9 +6,10 @@ import torch
 import dropkit
 from dropkit.errors import DropkitError
 from dropkit.runs import memory, training
+from dropkit.runs.allocation import ran_out
 from dropkit.runs.config import TrainConfig
 from dropkit.runs.fitting import Fit
-from dropkit.runs.memory import ran_out, sized
+from dropkit.runs.memory import sized
 from dropkit.runs.run import read_run, train_command
 
 CANNOT = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
@@ -102,3 +103,21 @@ def test_a_study_takes_a_number(short):
         dropkit.compare(configs, progress=False)
     with pytest.raises(DropkitError, match="batch_size auto is for one training"):
         dropkit.tune(configs[0], progress=False)
+
+
+def test_an_evaluation_goes_on_in_smaller_parts(short, digits, monkeypatch):
+    fit = Fit(short(precision="float32"), *digits)
+    expected, forward, sizes = fit.predict(fit.data.val), fit.model.forward, []
+
+    def cramped(x):
+        sizes.append(len(x))
+        if len(x) > 20:
+            raise RuntimeError(CANNOT)
+        return forward(x)
+
+    monkeypatch.setattr(fit.model, "forward", cramped)
+    torch.testing.assert_close(fit.predict(fit.data.val), expected)
+    assert max(sizes) > 20
+    monkeypatch.setattr(fit.model, "forward", lambda x: forward(torch.empty(2**60)))
+    with pytest.raises(RuntimeError):
+        fit.predict(fit.data.val)

@@ -29,6 +29,7 @@ from dropkit.models.sites import HasSites
 from dropkit.models.surgery import convert, insert
 from dropkit.models.trace import trace
 from dropkit.models.zoo import preprocessing
+from dropkit.runs.allocation import ran_out
 from dropkit.runs.augment import DEFAULT_OF_FOLDERS, Augmentation, seeded
 from dropkit.runs.batches import Batches
 from dropkit.runs.checkpoint import clone_state
@@ -265,8 +266,14 @@ class Fit:
     def _logits(self, indices: Tensor) -> Tensor:
         if self.asked_to_stop():
             raise StoppedError
-        logits: Tensor = self.model(self.data.read(indices)[0])
-        return logits.float()
+        try:
+            logits: Tensor = self.model(self.data.read(indices)[0])
+            return logits.float()
+        except (RuntimeError, MemoryError) as error:
+            if len(indices) == 1 or not ran_out(error):
+                raise
+        # No result of an evaluation depends on the rest of its batch. Not in the handler, whose error holds memory.
+        return torch.cat([self._logits(part) for part in indices.split(-(-len(indices) // 2))])
 
     def evaluate(self, indices: Tensor) -> tuple[float, float]:
         """Return (mean cross-entropy in nats, error as a fraction) of the pictures at `indices`, in eval mode.

@@ -9,25 +9,12 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from dropkit.data.memory import available_memory
 from dropkit.errors import DropkitError
+from dropkit.runs.allocation import ran_out
 from dropkit.runs.config import DEFAULT_BATCH, TrainConfig
 from dropkit.runs.fitting import Fit
 
 SHARE = 0.7  # of the memory that is available: what is freed and asked for anew leaves holes
 COPIES = 2.5  # of what is saved for backward: the gradients beside it, and what operations need meanwhile
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether an error says that memory was asked for and not given.
-
-    >>> ran_out(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
-    True
-    >>> ran_out(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    False
-    """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = str(error)
-    return isinstance(error, RuntimeError) and ("allocate memory" in words or "out of memory" in words)
 
 
 def out_of_memory(batch_size: int, device: torch.device) -> DropkitError:

@@ -22,6 +22,7 @@ from dropkit.models.head import require_head_policy
 from dropkit.models.policy import Policy
 from dropkit.models.zoo import version_of
 from dropkit.models.zoo_names import is_zoo
+from dropkit.runs.allocation import ran_out
 from dropkit.runs.augment import Augmentation
 from dropkit.runs.checkpoint import load_checkpoint, save_checkpoint
 from dropkit.runs.config import DEFAULT_BATCH, TrainConfig
@@ -33,7 +34,7 @@ from dropkit.runs.events import event_files, require_tensorboard
 from dropkit.runs.features import FeatureFolder, Features, image_size_of, needed_by
 from dropkit.runs.fitting import DivergedError, Fit, StoppedError, augmentation_of, pick_device
 from dropkit.runs.interrupts import deferred_interrupt, deferred_termination
-from dropkit.runs.memory import out_of_memory, ran_out, sized
+from dropkit.runs.memory import out_of_memory, sized
 from dropkit.runs.metrics import balanced_error, ece, error, nll, recall
 from dropkit.runs.occupied import occupied
 from dropkit.runs.record import RunFolder, own_code
