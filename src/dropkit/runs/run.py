@@ -15,7 +15,7 @@ from dropkit.runs.config import TrainConfig
 from dropkit.runs.features import FeatureFolder, coloured
 from dropkit.runs.fitting import build_head, build_model
 from dropkit.runs.record import RunFolder
-from dropkit.runs.shapes import EPOCH, SUMMARY, require
+from dropkit.runs.shapes import EPOCH, NUMBER, SUMMARY, misfit, require
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,11 @@ def _contradiction(summary: dict[str, Any]) -> str | None:
         return f"{data['classes']} classes have {len(data['class_names'])} names"
     if len(data["shape"]) != 3 or min(data["shape"]) < 1:
         return f"shape is {data['shape']}"
+    if summary["test"] is not None and summary["gap"] is None:
+        return "it has a test error and no gap"
+    wrong = misfit((summary["test"] or {}).get("balanced_error", 0.0), NUMBER, "balanced_error")
+    if wrong:
+        return wrong
     if summary["status"] == "finished" and None in (summary["train"], summary["val"], summary["test"], summary["gap"]):
         return "it is finished and has no figures"
     return None

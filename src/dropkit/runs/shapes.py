@@ -11,10 +11,11 @@ Shape = Any
 """A type, a tuple of types and values that are allowed, [SHAPE] for a list of such, or a dict of what is required."""
 
 NUMBER = (int, float)
-FIGURES = {"error": NUMBER, "nll": NUMBER}  # of the first version, which knew no others
+FIGURES = dict.fromkeys(("error", "nll", "ece", "n"), NUMBER)  # the first version knew no others
 LOSSES = {"loss": NUMBER, "error": NUMBER}
 SUMMARY: Mapping[str, Shape] = {
     "status": ("finished", "diverged"),
+    "reason": (str, None),
     "epochs": int,
     "best_epoch": (int, None),
     "steps": int,
