@@ -86,7 +86,8 @@ def append_line(path: Path, line: str) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
-            os.truncate(path, before)
+            with suppress(OSError):  # it may never have been opened: the first refusal is the one to tell of
+                os.truncate(path, before)
             raise
 
 

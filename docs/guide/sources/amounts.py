@@ -56,12 +56,14 @@ def draw_amounts(values: dict[str, Any]) -> go.Figure:
 
 
 def quote_amounts(values: dict[str, Any]) -> str:
-    """Errors, and the paired difference of p = .5."""
+    """Errors, and the paired differences of p = .5 and .8."""
     rows = []
     for size, rates in values.items():
         errors = [with_interval(row, 100, 1, "%") for row in rates.values()]
-        rows.append([f"{int(size):,}", *errors, change(rates["0.5"], rates["0"], 100)])
-    return table(["training pictures", *(f"p = {rate:g}" for rate in RATES), "p = 0.5 less p = 0, points"], rows)
+        changes = [change(rates[rate], rates["0"], 100) for rate in ("0.5", "0.8")]
+        rows.append([f"{int(size):,}", *errors, *changes])
+    head = ["p = 0.5 less p = 0, points", "p = 0.8 less p = 0"]
+    return table(["training pictures", *(f"p = {rate:g}" for rate in RATES), *head], rows)
 
 
 FIGURES = [Figure("amounts", "where-and-how-much.md", measure_amounts, draw_amounts, quote_amounts)]

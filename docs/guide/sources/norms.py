@@ -171,9 +171,19 @@ def quote_norm_error(values: dict[str, Any]) -> str:
     for rate, row in zip(values["rates"], values["rows"], strict=True):
         cells = [with_interval([seed[kind] for seed in row], 100, 2, "%") for kind in NAMES]
         gain = change([seed["renewed"] for seed in row], [seed["before"] for seed in row], 100)
-        rows.append([f"{rate:g}", *cells, gain])
+        zero = values["rows"][0]
+        costs = [
+            change([seed[kind] for seed in row], [seed[kind] for seed in zero], 100) for kind in ("before", "after")
+        ]
+        rows.append([f"{rate:g}", *cells, gain, *(costs if row is not zero else ("", ""))])
     return table(
-        ["p", *(f"`{name[:6]}`{name[6:]}" if "p," in name else name for name in NAMES.values()), "anew less before"],
+        [
+            "p",
+            *(f"`{name[:6]}`{name[6:]}" if "p," in name else name for name in NAMES.values()),
+            "anew less before",
+            "before, less p = 0",
+            "after, less p = 0",
+        ],
         rows,
     )
 

@@ -264,7 +264,12 @@ def quote_curves(values: dict[str, Any]) -> str:
         )
     errors = [[run["test_error"][_best(run)] for run in values[kind]] for kind in ("fc", "none")]
     head = ["policy", "best step", "lowest validation loss", "gap there", "test error there"]
-    words = f"The difference in test error, paired by seed, is {change(*errors, 100)} points."
+    losses = [[run["val"][_best(run)] for run in values[kind]] for kind in ("fc", "none")]
+    gaps = [[run["val"][_best(run)] - run["train"][_best(run)] for run in values[kind]] for kind in ("fc", "none")]
+    words = (
+        f"The difference in test error, paired by seed, is {change(*errors, 100)} points; in the lowest validation "
+        f"loss {change(*losses, digits=3)}, in the gap there {change(*gaps, digits=3)} nats."
+    )
     return f"{table(head, rows)}\n\n{words}"
 
 
